@@ -1,0 +1,1 @@
+"""A framework-agnostic router over the chat models of one or many Ollama servers."""
