@@ -52,7 +52,7 @@ class ModelCapability(StrEnum):
 
 
 class HealthStatus(StrEnum):
-    """A model's health in a word: the circuit is open (unhealthy), half open or the record is poor (degraded), or fine."""
+    """A model's health in a word: unhealthy is an open circuit; degraded is half open, or a poor recent record."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"

@@ -1,0 +1,25 @@
+"""The attempt plan, what each failure means, and the four loops."""
+
+from routed_ollama.fallback.continuation import OverlapTrimmer, continuation_messages
+from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify, describe
+from routed_ollama.fallback.loops import ChunkView, acall, astream, call, stream
+from routed_ollama.fallback.plan import Attempt, AttemptPlan, Choice, unreachable_message
+
+__all__ = [
+    "MEANINGS",
+    "Attempt",
+    "AttemptPlan",
+    "Choice",
+    "ChunkView",
+    "FailureKind",
+    "Meaning",
+    "OverlapTrimmer",
+    "acall",
+    "astream",
+    "call",
+    "classify",
+    "continuation_messages",
+    "describe",
+    "stream",
+    "unreachable_message",
+]

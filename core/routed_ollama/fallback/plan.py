@@ -1,0 +1,318 @@
+"""Which model is asked next. Everything that decides it happens here, and nothing here waits.
+
+A plan is an iterator of context managers::
+
+    for attempt in plan:                    # each a model on a host, best first
+        with attempt:                       # swallows a failure and goes on, or lets it pass
+            result = send(attempt)
+            attempt.commit()
+            return result
+    raise plan.exhausted()                  # names every attempt and its error
+
+There is no I/O and no lock, and the clock is an argument, so the same plan serves sync and async code alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from routed_ollama.errors import AllModelsFailedError, DeadlineExceededError, HostUnreachableError, NoModelError
+from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify, describe
+from routed_ollama.types import AttemptRecord, Candidate, MidStream, ModelInfo, OutcomeKind, Recommendation
+
+
+class Bounded(Protocol):
+    """What the transport measures of an attempt; see ``routed_ollama.transport.Bounds``."""
+
+    sent_at: float | None
+    first_byte_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A candidate as the plan needs it."""
+
+    info: ModelInfo
+    resident: bool | None = None
+
+    @property
+    def candidate(self) -> Candidate:
+        """The model and its host."""
+        return self.info.candidate
+
+
+class Attempt:
+    """One try at one model: a context manager that settles what became of it.
+
+    Attributes:
+        candidate: the model and its host.
+        info: what is known of the model.
+        number: 1 for the first attempt.
+        bounds: the limits of time for the transport, and what it measured.
+        continues: text that was handed out already and is to be gone on from; empty for a fresh answer.
+        load_seconds: set by the adapter from the server's answer, in seconds.
+        unusable: an answer that came whole but cannot be used; returned when nothing better comes.
+        whole: whether the last line of a stream has been seen; leaving after it is no cancelling.
+        progress: set by the loop; the text handed out so far and whether it can be gone on from.
+    """
+
+    def __init__(self, plan: AttemptPlan, choice: Choice, number: int, bounds: Any) -> None:
+        self._plan = plan
+        self.choice = choice
+        self.candidate = choice.candidate
+        self.info = choice.info
+        self.number = number
+        self.bounds = bounds
+        self.continues = plan.emitted
+        self.load_seconds: float | None = None
+        self.unusable: Any = None
+        self.whole = False
+        self.progress: Callable[[], tuple[str, bool]] | None = None
+        self.error: BaseException | None = None
+        self.kind: FailureKind | None = None
+        self.started = 0.0
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.candidate.model
+
+    @property
+    def host(self) -> str:
+        """Base URL of the host."""
+        return self.candidate.host
+
+    @property
+    def request_id(self) -> str:
+        """Identifier of the request this attempt belongs to."""
+        return self._plan.request_id
+
+    @property
+    def deadline(self) -> float | None:
+        """When the whole answer must have ended, in seconds of the plan's clock; None for never."""
+        return getattr(self.bounds, "deadline", None)
+
+    def commit(self) -> None:
+        """Say that the answer is (or begins to be) handed to the caller."""
+        self._plan.committed = True
+
+    def mark_seam(self) -> None:
+        """Note that this attempt goes on with an answer that broke off."""
+        self._plan.continued_at.append(len(self.continues))
+
+    def route(self) -> dict[str, Any]:
+        """Return the route so far with this attempt as the one that answers."""
+        return self._plan.route(self)
+
+    def check_deadline(self) -> None:
+        """Raise ``DeadlineExceededError`` when the bound on the whole answer has run out."""
+        deadline = self.deadline
+        if deadline is not None and self._plan.clock() > deadline:
+            raise DeadlineExceededError(
+                f"{self.model} did not finish within its total bound.", phase="total", seconds=deadline - self.started
+            )
+
+    def judge(self, error: BaseException) -> FailureKind:
+        """Note the error this attempt ended with, and return what kind of failure it is."""
+        self.error = error
+        self.kind = classify(error, sent=None if self.bounds is None else self.bounds.sent_at is not None)
+        return self.kind
+
+    def __enter__(self) -> Self:
+        self.started = self._plan.clock()
+        self._plan.on_start(self)
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> bool:
+        return self._plan.settle(self, error)
+
+    def record(self) -> AttemptRecord:
+        """Return this attempt's line of the route, as of now."""
+        bounds: Bounded | None = self.bounds
+        first = None
+        if bounds is not None and bounds.sent_at is not None and bounds.first_byte_at is not None:
+            first = bounds.first_byte_at - bounds.sent_at
+        return AttemptRecord(
+            model=self.model,
+            host=self.host,
+            outcome=_outcome(self.kind),
+            error=None if self.error is None else describe(self.error),
+            seconds=self._plan.clock() - self.started,
+            load_seconds=self.load_seconds,
+            first_token_seconds=first,
+        )
+
+
+def _outcome(kind: FailureKind | None) -> OutcomeKind:
+    if kind is None:
+        return OutcomeKind.OK
+    return OutcomeKind.CANCELLED if kind is FailureKind.CANCELLED else OutcomeKind.FAILED
+
+
+def _nothing(_attempt: Attempt) -> None:
+    return None
+
+
+@dataclass
+class AttemptPlan:
+    """The models to ask for one request, best first, and what came of those asked.
+
+    Attributes:
+        choices: the ranking.
+        recommendation: the decision behind it, with every score and reason.
+        clock: monotonic seconds.
+        admit: asks a candidate's circuit for leave just before it is tried; False passes it over.
+        bound: gives an attempt's limits of time.
+        on_start, on_settled: told when an attempt begins and ends (waiting times, leases).
+        max_attempts: how many models are asked at most; None for all.
+        sole: whether there is one candidate only, which then fails as the plain class does.
+        mid_stream: ``"continue"`` or ``"raise"``; what to do when a model fails after the commit point.
+        joinable: whether the answer is plain text that another model can go on with.
+        emitted: the text handed out so far, once a stream broke off.
+        records: one line per attempt.
+    """
+
+    choices: Sequence[Choice]
+    recommendation: Recommendation
+    clock: Callable[[], float]
+    admit: Callable[[Candidate], bool] = lambda _candidate: True
+    bound: Callable[[Choice], Any] = lambda _choice: None
+    on_start: Callable[[Attempt], None] = _nothing
+    on_settled: Callable[[Attempt], None] = _nothing
+    max_attempts: int | None = None
+    sole: bool = False
+    mid_stream: MidStream = "continue"
+    joinable: bool = True
+    emitted: str = ""
+    committed: bool = False
+    continued_at: list[int] = field(default_factory=list)
+    records: list[AttemptRecord] = field(default_factory=list)
+    errors: list[tuple[str, BaseException]] = field(default_factory=list)
+    unusable: Any = None
+    _kinds: list[FailureKind] = field(default_factory=list)
+    _queue: list[Choice] = field(default_factory=list)
+    _retried: set[Candidate] = field(default_factory=set)
+
+    @property
+    def request_id(self) -> str:
+        """Identifier of the request, the same in every record of it."""
+        return self.recommendation.request_id
+
+    def __iter__(self) -> Iterator[Attempt]:
+        self._queue = list(self.choices)
+        passed_over: list[Choice] = []
+        number = 0
+        while self._queue or passed_over:
+            if self._queue:
+                choice = self._queue.pop(0)
+                if not self.admit(choice.candidate):
+                    passed_over.append(choice)
+                    continue
+            else:  # every circuit said no: better to try than to give up unasked
+                choice = passed_over.pop(0)
+            if self.max_attempts is not None and number >= self.max_attempts:
+                return
+            number += 1
+            yield Attempt(self, choice, number, self.bound(choice))
+
+    def settle(self, attempt: Attempt, error: BaseException | None) -> bool:
+        """Note how an attempt ended; True when its failure is swallowed and the next model is asked."""
+        kind = None if error is None or (attempt.whole and isinstance(error, GeneratorExit)) else attempt.judge(error)
+        self.records.append(attempt.record())
+        self.on_settled(attempt)
+        if error is None or kind is None or not MEANINGS[kind].go_on:
+            return False
+        self.errors.append((_label(attempt.candidate), error))
+        self._kinds.append(kind)
+        if attempt.unusable is not None:
+            self.unusable = attempt.unusable
+        self._rearrange(attempt, MEANINGS[kind])
+        if self.committed:
+            return self._may_continue(attempt)
+        return True
+
+    def _may_continue(self, attempt: Attempt) -> bool:
+        if attempt.progress is None or self.mid_stream == "raise":
+            return False
+        self.emitted, plain_text = attempt.progress()
+        # With nobody left, a failed continuation ends in the error that lists all attempts, a first failure in its own.
+        return self.joinable and plain_text and (bool(self._queue) or len(self.errors) > 1)
+
+    def _rearrange(self, attempt: Attempt, meaning: Meaning) -> None:
+        """Take from what is left what this failure makes pointless, and put last what it makes unlikely."""
+        host = attempt.host
+        if meaning.smaller_only and attempt.info.size:
+            self._queue = [
+                c for c in self._queue if c.info.host != host or not c.info.size or c.info.size < attempt.info.size
+            ]
+        if meaning.blames_host:
+            self._queue = [c for c in self._queue if c.info.host != host]
+        if meaning.shuns_queue:
+            self._queue.sort(key=lambda c: c.info.host == host and not c.resident)
+        if meaning.try_again_last and attempt.candidate not in self._retried and not self.committed:
+            self._retried.add(attempt.candidate)
+            self._queue.append(attempt.choice)
+
+    def exhausted(self) -> Exception:
+        """Return the error for a request that no model answered.
+
+        A sole attempt's own error is returned unchanged; several give one error that lists every attempt, with the
+        last as its cause.
+        """
+        if not self.errors:
+            return NoModelError(self.recommendation.reason or "No model can serve this request.")
+        last = self.errors[-1][1]
+        unreachable = all(kind is FailureKind.UNREACHABLE for kind in self._kinds)
+        if isinstance(last, Exception) and (self.sole or (len(self.errors) == 1 and not unreachable)):
+            return last
+        error: Exception
+        if unreachable:
+            hosts = ", ".join(dict.fromkeys(record.host for record in self.records))
+            error = HostUnreachableError(unreachable_message(hosts))
+        else:
+            lines = "".join(f"\n  {label}: {describe(error)}" for label, error in self.errors)
+            error = AllModelsFailedError(f"Every model that was asked failed:{lines}", self.errors)
+        error.__cause__ = last
+        return error
+
+    def route(self, answering: Attempt | None = None) -> dict[str, Any]:
+        """Return what ``response_metadata["routing"]`` holds: plain JSON values.
+
+        Args:
+            answering: the attempt that is answering, while it has not settled yet; None once it has.
+        """
+        records = [*self.records, *([] if answering is None else [answering.record()])]
+        rec = self.recommendation
+        last = records[-1] if records else None
+        score = next((s for s in rec.scores if last and s.candidate == (last.model, last.host)), None)
+        route: dict[str, Any] = {
+            "request_id": rec.request_id,
+            "model": last.model if last else "",
+            "host": last.host if last else "",
+            "task_type": rec.task.task_type.value,
+            "complexity": rec.task.complexity.value,
+            "score": round(score.total, 4) if score else None,
+            "reason": rec.reason,
+            "decision_seconds": rec.decision_seconds,
+            "attempts": [record.to_dict() for record in records],
+        }
+        if self.continued_at:
+            route["continued_at"] = self.continued_at[0] if len(self.continued_at) == 1 else list(self.continued_at)
+        return route
+
+
+def unreachable_message(hosts: str) -> str:
+    """Return what a person needs to read when no server answers."""
+    return (
+        f"No Ollama server answers at {hosts}. Start one with `ollama serve`, or point to another with "
+        "base_url=... or the environment variable OLLAMA_HOST."
+    )
+
+
+def _label(candidate: Candidate) -> str:
+    return f"{candidate.model} @ {candidate.host}" if candidate.host else candidate.model
