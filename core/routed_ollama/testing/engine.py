@@ -5,7 +5,7 @@ or dies. Everything an engine does happens in the server's event loop, so neithe
 
 Who does what: the server parses and checks the request, merges the model's parameters with the request's options,
 schedules, drops old messages that do not fit, and words every line and error on the wire. The runner renders the
-prompt, cuts one that is still too long, and obeys ``options`` (``stop``, ``num_predict``, ``seed``, ...) and ``format``.
+prompt, cuts one that is still too long, and obeys ``options`` (``stop``, ``num_predict``, ...) and ``format``.
 """
 
 from __future__ import annotations
@@ -81,7 +81,14 @@ class ModelCard:
     continues_prefill: bool = False
     """Whether the template leaves a last assistant message open, so that the model goes on from it."""
     bytes_per_context_token: int = 0
-    """Resident memory that one token of context takes; 0: the server estimates it from ``size``."""
+    """Resident memory that one token of context takes; 0: estimated from ``size``."""
+    remote_host: str = ""
+    """Set for a model that only stands for one in somebody's cloud."""
+    remote_model: str = ""
+
+    def resident_bytes(self, num_ctx: int) -> int:
+        """Estimate of the memory it takes when loaded with a context of so many tokens."""
+        return self.size + num_ctx * (self.bytes_per_context_token or self.size // 40_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +205,7 @@ class Runner(Protocol):
     def generate(self, request: GenerationRequest) -> AsyncGenerator[Piece | Finish, None]:
         """Answer; the last item is a :class:`Finish`. Closing the generator early stops the work and frees the slot.
 
-        A prompt of ``num_ctx`` tokens or more is cut: its end is kept, and the count says what was evaluated.
+        A prompt of more than ``num_ctx`` tokens is cut in its middle to just that many, and the count says so.
 
         Raises:
             ContextExceededError: the prompt is too long and the request forbids to cut it.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def ollama_server() -> Iterator[Callable[..., OllamaServer]]:
     """Start local Ollama servers; each is stopped when the test ends.
 
-    The value is a function; it takes what :class:`~routed_ollama.testing.OllamaServer` takes and returns a running one::
+    It is a function: it takes what :class:`~routed_ollama.testing.OllamaServer` takes and returns one that runs::
 
         def test_chat(ollama_server):
             server = ollama_server(models=["llama3.1:8b"])

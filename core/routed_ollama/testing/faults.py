@@ -1,0 +1,148 @@
+"""Faults on demand: what can go wrong, and the book of what is set to go wrong.
+
+Every fault belongs to one stage of a request. The stages look into the book when they are reached, so a fault can be set at
+any time, from any thread, and hits the next request that gets there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Self
+
+
+class Fault(StrEnum):
+    """What can go wrong. In brackets what a client sees."""
+
+    REFUSE = "refuse"
+    """Nothing listens (connection refused). For the whole server only, and until it is cleared."""
+    RESET = "reset"
+    """The connection is reset before any answer."""
+    HANG_BEFORE_HEADERS = "hang_before_headers"
+    """The request is read and nothing more happens: no load, no answer."""
+    SERVER_ERROR = "server_error"
+    """500 with a text of its own, whatever the model does."""
+    BUSY = "busy"
+    """503, the queue is full."""
+    NOT_FOUND = "not_found"
+    """404, as if the model had been deleted."""
+
+    SLOW_LOAD = "slow_load"
+    """Loading takes ``seconds`` longer, or never ends. Hits when the model is loaded, not when it already is."""
+    LOAD_ERROR = "load_error"
+    """500, the runner ended while it loaded. Hits when the model is loaded."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """500, the model needs more memory than there is. Hits when the model is loaded."""
+
+    HANG = "hang"
+    """The model is loaded, its slot taken, and no token ever comes."""
+    CRASH_BEFORE_TOKEN = "crash_before_token"  # noqa: S105 - no password
+    """500, the runner died before the first token; the next request loads the model again."""
+    EMPTY = "empty"
+    """The model answers with nothing: ``done`` at once."""
+    WHITESPACE = "whitespace"
+    """The model answers with white space alone."""
+
+    CRASH = "crash"
+    """The runner dies after ``after_chunks`` chunks: a line ``{"error"}`` at 200, or a 500 where nothing streams."""
+    CUT = "cut"
+    """TCP reset after ``after_chunks`` chunks."""
+    CLOSE = "close"
+    """The connection is closed in the middle of the chunk after ``after_chunks``."""
+    STALL = "stall"
+    """Nothing more comes after ``after_chunks`` chunks, and the connection stays open."""
+    END_WITHOUT_DONE = "end_without_done"
+    """The stream ends properly after ``after_chunks`` chunks, but no line says ``done``."""
+    MALFORMED = "malformed"
+    """The line after ``after_chunks`` chunks is not JSON; then the stream ends properly."""
+
+
+AT_ARRIVAL = frozenset(
+    {Fault.RESET, Fault.HANG_BEFORE_HEADERS, Fault.SERVER_ERROR, Fault.BUSY, Fault.NOT_FOUND},
+)
+AT_LOAD = frozenset({Fault.SLOW_LOAD, Fault.LOAD_ERROR, Fault.OUT_OF_MEMORY})
+AT_ANSWER = frozenset(Fault) - AT_ARRIVAL - AT_LOAD - {Fault.REFUSE}
+INFERENCE = frozenset({"/api/chat", "/api/generate"})
+
+
+@dataclass(eq=False, slots=True)
+class ActiveFault:
+    """A fault that is set. As a context manager it is cleared at the end."""
+
+    fault: Fault
+    model: str | None = None
+    """Key of the model it is for; None: all."""
+    times: int | None = None
+    """How often it still hits; None: until it is cleared."""
+    after_chunks: int = 1
+    seconds: float | None = None
+    text: str = ""
+    """Instead of the usual error text."""
+    endpoints: frozenset[str] = INFERENCE
+    hits: int = 0
+    """How often it has hit."""
+    on_clear: Callable[[], None] | None = field(default=None, repr=False)
+    """Called when it is cleared."""
+    _book: FaultBook | None = field(default=None, repr=False)
+
+    def clear(self) -> None:
+        """Let it hit no more. Requests it already holds stay held."""
+        if self._book is not None:
+            self._book.remove(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+
+class FaultBook:
+    """The faults that are set, oldest first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: tuple[ActiveFault, ...] = ()
+
+    def add(self, active: ActiveFault) -> ActiveFault:
+        """Set a fault."""
+        active._book = self  # noqa: SLF001 - the book hands itself out
+        with self._lock:
+            self._faults = (*self._faults, active)
+        return active
+
+    def remove(self, active: ActiveFault) -> None:
+        """Clear a fault; harmless when it is not set."""
+        self._remove([active])
+
+    def clear(self, model: str | None) -> None:
+        """Clear all faults of a model, or with None all there are."""
+        self._remove([each for each in self._faults if model is None or each.model == model])
+
+    def _remove(self, cleared: list[ActiveFault]) -> None:
+        with self._lock:
+            found = [each for each in self._faults if each in cleared]
+            self._faults = tuple(each for each in self._faults if each not in cleared)
+        for active in found:
+            if active.on_clear is not None:
+                active.on_clear()
+
+    def take(self, stage: Iterable[Fault], model: str | None, endpoint: str) -> ActiveFault | None:
+        """The fault that hits at this stage, if any; it is counted and used up."""
+        if not self._faults:
+            return None
+        with self._lock:
+            for active in self._faults:
+                if active.fault in stage and active.model in {None, model} and endpoint in active.endpoints:
+                    self._count(active)
+                    return active
+        return None
+
+    def _count(self, active: ActiveFault) -> None:
+        active.hits += 1
+        if active.times is not None:
+            active.times -= 1
+            if active.times <= 0:
+                self._faults = tuple(fault for fault in self._faults if fault is not active)

@@ -1,0 +1,289 @@
+"""Which models are in memory, and who waits for what: Ollama's scheduler, in one event loop.
+
+The rules (ollama v0.24.0 server/sched.go, and the recordings):
+
+* A request whose model is resident with the wanted settings takes it at once; all others stand in one queue, first come
+  first served, bounded by ``max_queue``. One of them is served at a time, so one that waits for a busy model to leave makes
+  all others behind it wait; requests for resident models pass by.
+* When there is no room, the victim is an idle model, else any; among those the one with the shortest keep-alive, then the
+  lowest key. A busy victim is waited for.
+* Models with the same weights share a runner. Other settings, or a runner that died, mean loading again.
+* A request takes a slot of the runner only after it was scheduled: that wait is bounded by nothing.
+* A client that leaves while its model loads aborts the load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+from routed_ollama.testing.clock import Clock, Timer
+from routed_ollama.testing.duration import LONGEST_SECONDS
+from routed_ollama.testing.engine import Engine, LoadSettings, ModelCard, Runner
+
+DEFAULT_KEEP_ALIVE = 300.0
+DEFAULT_MAX_QUEUE = 512
+DEFAULT_MAX_LOADED = 3
+DEFAULT_LOAD_TIMEOUT = 300.0
+"""All four from ollama v0.24.0 envconfig/config.go, in seconds and requests; the third is three per GPU, or three."""
+
+
+class QueueFullError(Exception):
+    """As many requests wait as may."""
+
+
+class LoadTimedOutError(Exception):
+    """A load was given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the scheduler keeps to; seconds and counts."""
+
+    max_loaded: int = DEFAULT_MAX_LOADED
+    num_parallel: int = 1
+    max_queue: int = DEFAULT_MAX_QUEUE
+    keep_alive: float = DEFAULT_KEEP_ALIVE
+    load_timeout: float = DEFAULT_LOAD_TIMEOUT
+
+
+@dataclass(eq=False, slots=True)
+class Resident:
+    """A model in memory."""
+
+    key: str
+    card: ModelCard
+    """Of the name it was loaded by; aliases share it."""
+    settings: LoadSettings
+    wanted: LoadSettings
+    """As they were asked for: what later requests are compared with."""
+    runner: Runner
+    keep_alive: float
+    slots: asyncio.Semaphore
+    users: int = 0
+    expires_at: float | None = None
+    """UTC seconds; None until it was idle for the first time."""
+    leaving: bool = False
+    """Unload it as soon as it is idle, whatever its keep-alive."""
+    closing: bool = False
+    timer: Timer | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def keep_alive_seconds(self) -> float:
+        """How long it stays when it becomes idle; for ever is 292 years, as Go counts them."""
+        return min(self.keep_alive, LONGEST_SECONDS)
+
+    @property
+    def order(self) -> tuple[bool, float, str]:
+        """The lowest is unloaded first."""
+        return (self.users > 0, self.keep_alive, self.key)
+
+
+@dataclass(eq=False, slots=True)
+class _Ticket:
+    """A request in the queue."""
+
+    engine: Engine
+    key: str
+    settings: LoadSettings
+    wanted: LoadSettings
+    keep_alive: float | None
+    place: asyncio.Future[Resident]
+
+
+class Scheduler:
+    """Loads models on demand and unloads them again."""
+
+    def __init__(self, limits: Limits, clock: Clock, load: Callable[[Engine, LoadSettings], Awaitable[Runner]]) -> None:
+        self.limits = limits
+        self.loads: Counter[str] = Counter()
+        """Successful loads by the name that asked."""
+        self._clock = clock
+        self._load = load
+        self._residents: dict[str, Resident] = {}
+        self._queue: deque[_Ticket] = deque()
+        self._server: asyncio.Task[None] | None = None
+        self._chores: set[asyncio.Task[None]] = set()
+
+    @property
+    def residents(self) -> tuple[Resident, ...]:
+        """What is in memory, in the order in which it was loaded."""
+        return tuple(self._residents.values())
+
+    async def acquire(
+        self, engine: Engine, settings: LoadSettings, wanted: LoadSettings, keep_alive: float | None
+    ) -> Resident:
+        """A runner for a request, loaded if need be. Give it back with :meth:`release`.
+
+        Raises:
+            QueueFullError: too many wait already.
+            LoadTimedOutError: loading took too long.
+            LoadFailedError: it cannot be loaded.
+        """
+        key = engine.card.weights
+        resident = self._residents.get(key)
+        if resident is not None and self._fits(resident, wanted):
+            return self._use(resident, keep_alive)
+        if len(self._queue) >= self.limits.max_queue:
+            raise QueueFullError
+        place = asyncio.get_running_loop().create_future()
+        self._queue.append(_Ticket(engine, key, settings, wanted, keep_alive, place))
+        if self._server is None:
+            self._server = asyncio.get_running_loop().create_task(self._serve())
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self.release(place.result())
+            raise
+
+    def release(self, resident: Resident) -> None:
+        """A request is done with its runner."""
+        resident.users -= 1
+        if resident.users > 0 or resident.closing:
+            return
+        if resident.leaving or resident.keep_alive <= 0:
+            self._chore(self._unload(resident))
+        else:
+            resident.expires_at = self._clock.time() + resident.keep_alive_seconds
+            if resident.keep_alive < LONGEST_SECONDS:
+                resident.timer = self._clock.call_later(resident.keep_alive, lambda: self._expire(resident))
+
+    async def unload(self, key: str) -> None:
+        """Unload a model: now, or as soon as nobody uses it."""
+        resident = self._residents.get(key)
+        if resident is not None:
+            resident.keep_alive = 0.0
+            resident.expires_at = self._clock.time()
+            if resident.users == 0:
+                await self._unload(resident)
+
+    async def close(self) -> None:
+        """Stop everything and unload all."""
+        tasks = [task for task in (self._server, *self._chores) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for resident in self.residents:
+            await self._unload(resident)
+
+    def _fits(self, resident: Resident, wanted: LoadSettings) -> bool:
+        if resident.closing or not resident.runner.alive:
+            return False
+        return resident.wanted == wanted or (
+            wanted.num_gpu < 0 and replace(resident.wanted, num_gpu=wanted.num_gpu) == wanted
+        )
+
+    def _use(self, resident: Resident, keep_alive: float | None) -> Resident:
+        resident.users += 1
+        if resident.timer is not None:
+            resident.timer.cancel()
+            resident.timer = None
+        if keep_alive is not None:
+            resident.keep_alive = keep_alive
+        return resident
+
+    async def _serve(self) -> None:
+        """Serve the queue until it is empty."""
+        try:
+            while self._queue:
+                ticket = self._queue.popleft()
+                if not ticket.place.done():
+                    await self._place(ticket)
+        finally:
+            self._server = None
+            for ticket in self._queue:
+                ticket.place.cancel()
+            self._queue.clear()
+
+    async def _place(self, ticket: _Ticket) -> None:
+        """Make room, load, and hand over."""
+        try:
+            while True:
+                resident = self._residents.get(ticket.key)
+                if resident is not None and self._fits(resident, ticket.wanted):
+                    break
+                if resident is None and len(self._residents) < self.limits.max_loaded:
+                    resident = await self._bring_in(ticket)
+                    break
+                await self._evict(resident or min(self.residents, key=lambda each: each.order))
+        except asyncio.CancelledError:
+            ticket.place.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises belongs to the request that asked
+            if not ticket.place.done():
+                ticket.place.set_exception(error)
+            return
+        if resident is None:
+            return
+        self._use(resident, ticket.keep_alive)
+        if ticket.place.done():
+            self.release(resident)
+        else:
+            ticket.place.set_result(resident)
+
+    async def _bring_in(self, ticket: _Ticket) -> Resident | None:
+        """Load a model; None when the client has left meanwhile."""
+        if ticket.place.done():
+            return None
+        load = asyncio.ensure_future(self._load(ticket.engine, ticket.settings))
+        try:
+            await asyncio.wait(
+                {load, ticket.place}, timeout=self.limits.load_timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not load.done() and not ticket.place.done():
+                raise LoadTimedOutError
+        finally:
+            if not load.done():
+                load.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({load})
+        if load.cancelled():
+            return None
+        runner = load.result()
+        if ticket.place.done():
+            await runner.close()
+            return None
+        card = ticket.engine.card
+        self.loads[card.name] += 1
+        keep_alive = self.limits.keep_alive if ticket.keep_alive is None else ticket.keep_alive
+        slots = asyncio.Semaphore(ticket.settings.num_parallel)
+        resident = Resident(ticket.key, card, ticket.settings, ticket.wanted, runner, keep_alive, slots)
+        self._residents[ticket.key] = resident
+        return resident
+
+    async def _evict(self, resident: Resident) -> None:
+        """Unload a model as soon as it is idle."""
+        resident.leaving = True
+        if resident.users == 0:
+            await self._unload(resident)
+        else:
+            await resident.gone.wait()
+
+    def _expire(self, resident: Resident) -> None:
+        resident.timer = None
+        if resident.users == 0:
+            self._chore(self._unload(resident))
+
+    async def _unload(self, resident: Resident) -> None:
+        if resident.timer is not None:
+            resident.timer.cancel()
+            resident.timer = None
+        if resident.closing:
+            await resident.gone.wait()
+            return
+        resident.closing = True
+        await resident.runner.close()
+        del self._residents[resident.key]
+        resident.gone.set()
+
+    def _chore(self, work: Awaitable[None]) -> None:
+        """Do something that nobody waits for."""
+        task = asyncio.ensure_future(work)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
