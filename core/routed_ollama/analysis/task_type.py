@@ -1,0 +1,157 @@
+"""What a prompt asks for, and how sure that is. Law: evidence is added up per task type, and the strongest one wins.
+
+The points are rules of thumb of our own. They speak in units in which 1 is a fair hint, 2 a strong one; GENERAL has a
+head start that other types must beat, because leaving it for a weak hint does more harm than staying.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from routed_ollama.analysis import words as w
+from routed_ollama.analysis.reading import Reading
+from routed_ollama.types import TaskType
+
+__all__ = ["Verdict", "classify"]
+
+_HEAD_START: Final = 1.3
+_CONTEXT: Final = 0.3
+"""How much what was said earlier counts beside the last message."""
+_FOREIGN: Final = 0.5
+"""How much words count in a text that is not English, where they may mean something else."""
+_DOUBT: Final = 0.8
+"""Points of an unknown other type: keeps the confidence of a single weak hint low."""
+_FOREIGN_CONFIDENCE: Final = 0.3
+"""The most confidence a type can have that was taken from the words of a text in another language."""
+
+
+class Verdict(NamedTuple):
+    """A task type and how sure it is, 0..1."""
+
+    task_type: TaskType
+    confidence: float
+
+
+def classify(reading: Reading, context: Reading | None = None) -> Verdict:
+    """Say what a prompt asks for.
+
+    Args:
+        reading: The last message of the user.
+        context: What was said before, system message included; a weak hint.
+
+    Returns:
+        The task type with its confidence.
+    """
+    points = _points(reading)
+    if context is not None:
+        for task, earlier in _points(context).items():
+            points[task] += _CONTEXT * earlier
+    marked = reading.code or reading.traceback
+    if not reading.english and not marked:
+        points = {task: value if task is TaskType.GENERAL else _FOREIGN * value for task, value in points.items()}
+    best, second = sorted(points, key=points.__getitem__, reverse=True)[:2]
+    confidence = points[best] / (points[best] + max(points[second], 0.0) + _DOUBT)
+    if not reading.english and not marked:
+        confidence = min(confidence, _FOREIGN_CONFIDENCE)
+    return Verdict(best, round(confidence, 3) if reading.prose or marked else 0.0)
+
+
+def _points(r: Reading) -> dict[TaskType, float]:
+    tech = _technical(r)
+    make = bool(w.MAKE & r.ask)
+    return {
+        TaskType.GENERAL: _general(r, tech),
+        TaskType.CODING: _coding(r, tech, make=make),
+        TaskType.DEBUGGING: _debugging(r, tech),
+        TaskType.TESTING: _testing(r, tech),
+        TaskType.ARCHITECTURE: _architecture(r, tech),
+        TaskType.DOCUMENTATION: _documentation(r, tech, make=make),
+        TaskType.ANALYSIS: _analysis(r, tech, make=make),
+        TaskType.PLANNING: _planning(r, tech),
+    }
+
+
+def _technical(r: Reading) -> float:
+    """How sure it is that software is meant, 0..4."""
+    tech = 1.0 * len(w.TECH & r.ask) + 0.3 * len(w.TECH & r.hits) + 0.8 * len(w.STRONG_CODE & r.ask)
+    tech += 0.25 * len(w.CODE & r.ask) + 1.5 * r.code + 0.8 * r.file_name + 1.0 * r.traceback
+    return min(tech, 4.0)
+
+
+def _general(r: Reading, tech: float) -> float:
+    points = _HEAD_START + 1.2 * min(len(w.CREATIVE & r.ask), 2) + 0.8 * min(len(w.WRITING & r.ask), 2)
+    if r.question and tech < 1:
+        points += 0.4
+    return points - 0.3 * tech
+
+
+def _coding(r: Reading, tech: float, *, make: bool) -> float:
+    points = 0.75 * tech + 2.0 * r.starts_as_code
+    if make and tech >= _SOME_TECH:
+        points += 1.2
+    if w.STRONG_CODE & r.ask and make:
+        points += 0.6
+    if "how" in r.prose[:_TITLE]:
+        points += 0.4 * min(tech, 2.0)
+    return points
+
+
+def _debugging(r: Reading, tech: float) -> float:
+    points = 2.5 * r.traceback + (1.6 if w.FIX & r.ask else 0.0)
+    if tech >= _SOME_TECH or r.traceback:
+        points += 0.9 * min(len(w.PROBLEM & r.ask), 3) + 0.25 * min(len(w.PROBLEM & r.hits), 4)
+        points += 0.3 * tech + 0.2 * min(len(w.SYMPTOM & r.hits), 6)
+    return points
+
+
+def _testing(r: Reading, tech: float) -> float:
+    points = 2.2 * min(len(w.STRONG_TEST & r.ask), 2)
+    if w.TEST & r.ask:
+        points += 1.0 + 0.35 * min(tech, 2.0) + (1.0 if w.TEST_KIND & r.ask else 0.0)
+        points += 0.7 * (w.MAKE & r.ask != frozenset())
+    return points
+
+
+def _architecture(r: Reading, tech: float) -> float:
+    strong = len(w.ARCHITECTURE & r.ask)
+    points = 2.5 * min(strong, 2) + 0.5 * min(len(w.ARCHITECTURE & r.hits) - strong, 3)
+    structure = len(w.STRUCTURE & r.ask)
+    if "design" in r.ask and (structure > 1 or tech >= 1):
+        points += 1.2
+    return points + 0.4 * min(structure, 3) + 0.15 * min(len(w.STRUCTURE & r.hits) - structure, 6)
+
+
+def _documentation(r: Reading, tech: float, *, make: bool) -> float:
+    points = 3.0 * min(len(w.STRONG_DOCUMENT & r.ask), 2)
+    if w.DOCUMENT & r.ask:
+        points += 0.6 + (0.8 if make else 0.0) + (0.8 if tech >= 1 or "technical" in r.prose[:_WINDOW] else 0.0)
+    return points
+
+
+def _analysis(r: Reading, tech: float, *, make: bool) -> float:
+    points = 1.7 * min(len(w.ANALYZE & r.ask), 2) + 0.6 * min(len(w.COMPARE & r.ask), 2)
+    if points:
+        points += 0.4 * min(len(w.DATA & r.ask), 3)
+    if w.EXPLAIN & r.ask and r.code and not make:
+        points += 1.8
+    return points + (1.0 if r.text.count("|") > _TABLE and tech < _MUCH_TECH else 0.0)
+
+
+def _planning(r: Reading, tech: float) -> float:
+    points = 2.2 * min(len(w.STRONG_PLAN & r.ask), 2)
+    plan = len(w.PLAN & r.ask)
+    if plan:
+        points += 1.0 + 0.6 * min(plan, 2) + 0.4 * min(len(w.SPAN & r.ask), 3) - 0.2 * tech
+    return points
+
+
+_SOME_TECH: Final = 0.5
+"""Two weak words of programming, or anything stronger."""
+_MUCH_TECH: Final = 2.0
+"""From here on bars are operators, not a table."""
+_TITLE: Final = 6
+"""Words at the beginning in which "how" asks for a way to do something."""
+_WINDOW: Final = 40
+"""Words at the beginning in which "technical" qualifies what is to be written."""
+_TABLE: Final = 12
+"""Bars from which a text is taken to hold a table."""

@@ -1,0 +1,198 @@
+"""What a model can do, judged by its name alone. Law: pure data and lookup; no I/O, and every name gets an answer.
+
+``measured`` holds what public benchmarks show (generated), ``families`` what is known of families, ``names`` takes
+names apart. A model that was measured keeps its own result as far as the evidence goes; any other gets its lineage's
+curve over size and release date; an unknown name the bare curve. Dates after the last measured release are
+extrapolated at half the measured pace; no model of 2025 or later was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from routed_ollama.priors import measured
+from routed_ollama.priors.names import Profile, profile_of
+from routed_ollama.types import ModelCapability
+
+__all__ = ["capabilities_of", "strength_of"]
+
+Table = Mapping[str, tuple[float, ...]]
+
+
+class Tables(NamedTuple):
+    """The numbers the lookup works on: logits, one per capability of ``measured.ORDER``."""
+
+    curve: Table = measured.CURVE
+    variants: Table = measured.VARIANTS
+    lines: Table = measured.LINES
+    models: Table = measured.MODELS
+
+
+SHIPPED: Final = Tables()
+
+_C = ModelCapability
+_REFERENCE_SIZE: Final = 8.0
+_REFERENCE_DATE: Final = 2024.4
+_LAST_MEASURED: Final = 2024.75
+"""Release of the newest models that were measured (Qwen2.5)."""
+_LATER_PACE: Final = 0.5
+"""How much of the measured gain per year is expected after that: an assumption, on the careful side."""
+_SMALLEST: Final = 0.05
+"""Billions of parameters below which no model is thought to be smaller."""
+_SMALL: Final = 2.0
+_BELOW_SMALL: Final = 0.3
+"""Logits that each halving below 2 billion parameters costs beside the curve's: an assumption. The smallest model that
+was measured has 1.3 billion, and models of a tenth of that answer hardly any question."""
+_SAME: Final = 0.26
+"""Doublings of size within which two models of a family are taken to be the same: names round."""
+_DISTANT: Final = 0.5
+"""How fast a sibling's own result counts less: half of it is left at two doublings' distance."""
+
+# Assumptions, in logits, in the order of measured.ORDER: what public results of the data at hand do not cover.
+_ASSUMED: Final[Table] = {
+    "math": (-0.3, -0.2, 0.3, -0.5, 0.0, -0.3),
+    "vision": (-0.3, -0.3, -0.2, -0.1, -0.1, -0.2),
+    "thinking": (0.3, 0.3, 0.5, 0.0, 0.1, 0.0),
+    "uncensored": (-0.1, -0.1, -0.1, 0.1, -0.1, -0.1),
+    # A base model is measured with worked examples before each question; a chat has none, and it just goes on writing.
+    "base": (-1.0, -1.0, -1.0, -0.8, -0.8, -2.0),
+}
+_PERPLEXITY: Final = {
+    "1": 1.2, "2": 0.87, "3": 0.24, "4": 0.05, "5": 0.014, "6": 0.004, "8": 0.0004,
+}  # fmt: skip
+"""Rise of perplexity by bits, as llama.cpp's quantize tool states it for a 7B (Q2_K, Q3_K_M, Q4_K_M; 1: guessed)."""
+_LOGITS_PER_PERPLEXITY: Final = 0.3
+"""What a point of perplexity costs: in the same tool's tables a 13B is 0.65 points better than a 7B, so a doubling of
+size (about 0.2 logits in ``measured.CURVE``) is worth about 0.7 points."""
+_BYTES: Final = {"1": 0.25, "2": 0.36, "3": 0.45, "4": 0.58, "5": 0.7, "6": 0.82, "8": 1.06, "16": 2.0, "32": 4.0}
+"""Bytes per parameter, by bits, K-quants' scales included."""
+_USUAL_BITS: Final = "4"
+"""Ollama's default tags are Q4_K_M."""
+_HALF_SPEED: Final = 4.5
+"""Gigabytes read per token at which SPEED is one half (a 7B in Q4_K_M reads 4.4): memory bandwidth is the limit."""
+_THINKING_SPEED: Final = 0.5
+"""A model that reasons first writes about twice as much before the answer is there."""
+_STRENGTH: Final[Mapping[ModelCapability, float]] = {
+    _C.REASONING: 0.3, _C.ACCURACY: 0.25, _C.INSTRUCTION_FOLLOWING: 0.2, _C.CODE_GENERATION: 0.1,
+    _C.CODE_ANALYSIS: 0.1, _C.CREATIVITY: 0.05,
+}  # fmt: skip
+"""Shares of the capabilities in the overall strength."""
+
+
+@lru_cache(maxsize=4096)
+def capabilities_of(
+    name: str, *, family: str = "", parameters: float = 0.0, quantization: str = ""
+) -> Mapping[ModelCapability, float]:
+    """Say what a model is good at, by its name.
+
+    Args:
+        name: The name as Ollama lists it, of any form.
+        family: What Ollama calls its family; used when the name tells nothing.
+        parameters: Billions of parameters; 0 when unknown.
+        quantization: Such as ``Q4_K_M``; empty when unknown.
+
+    Returns:
+        Each capability from 0 to 1. A capability is the share of its benchmarks that the model is expected to solve,
+        so values of different capabilities are not comparable, values of different models are.
+
+    Example:
+        >>> from routed_ollama.types import ModelCapability
+        >>> code = ModelCapability.CODE_GENERATION
+        >>> capabilities_of("qwen2.5-coder:7b")[code] > capabilities_of("llama2:7b")[code]
+        True
+    """
+    return estimate(profile_of(name, family, parameters, quantization), SHIPPED)
+
+
+@lru_cache(maxsize=4096)
+def strength_of(name: str, *, family: str = "", parameters: float = 0.0, quantization: str = "") -> float:
+    """Say how strong a model is overall, by its name; speed does not count.
+
+    Args:
+        name: The name as Ollama lists it, of any form.
+        family: What Ollama calls its family; used when the name tells nothing.
+        parameters: Billions of parameters; 0 when unknown.
+        quantization: Such as ``Q4_K_M``; empty when unknown.
+
+    Returns:
+        From 0 to 1.
+
+    Example:
+        >>> strength_of("llama3.1:70b") > strength_of("llama3.1:8b") > strength_of("tinyllama")
+        True
+    """
+    capabilities = capabilities_of(name, family=family, parameters=parameters, quantization=quantization)
+    return sum(share * capabilities[capability] for capability, share in _STRENGTH.items())
+
+
+def estimate(profile: Profile, tables: Tables) -> Mapping[ModelCapability, float]:
+    """Estimate the capabilities of a profile from given tables.
+
+    Args:
+        profile: What the name said.
+        tables: The numbers to work on; ``SHIPPED`` for those of the package.
+
+    Returns:
+        Each capability from 0 to 1, to three decimals.
+    """
+    size = math.log2(max(profile.effective, _SMALLEST) / _REFERENCE_SIZE)
+    years = _years(profile.released)
+    bits = _bits(profile.quantization)
+    small = _BELOW_SMALL * max(math.log2(_SMALL / max(profile.effective, _SMALLEST)), 0.0)
+    loss = small + _LOGITS_PER_PERPLEXITY * _PERPLEXITY.get(bits, 0.0) * min(1.0, (7 / max(profile.size, 1.0)) ** 0.5)
+    extras = [*_measured_extras(profile, tables), *_assumed_extras(profile)]
+    mean, per_doubling, per_year = (tables.curve[key] for key in ("mean", "size", "year"))
+    found = {_C.SPEED: _speed(profile, bits)}
+    for i, capability in enumerate(measured.ORDER):
+        value = mean[i] + per_doubling[i] * size + per_year[i] * years + sum(extra[i] for extra in extras) - loss
+        found[capability] = round(1 / (1 + math.exp(-value)), 3)
+    return MappingProxyType(found)
+
+
+def _years(released: float) -> float:
+    return min(released, _LAST_MEASURED) - _REFERENCE_DATE + _LATER_PACE * max(released - _LAST_MEASURED, 0.0)
+
+
+def _measured_extras(profile: Profile, tables: Tables) -> list[tuple[float, ...]]:
+    found = [tables.variants[name] for name in profile.variants & tables.variants.keys()]
+    if profile.line in tables.lines:
+        found.append(tables.lines[profile.line])
+    return [*found, *_sibling(profile, tables.models)]
+
+
+def _assumed_extras(profile: Profile) -> list[tuple[float, ...]]:
+    return [_ASSUMED[name] for name in profile.variants & _ASSUMED.keys()]
+
+
+def _sibling(profile: Profile, models: Table) -> list[tuple[float, ...]]:
+    """What the measured model of the same family that is nearest in size adds, less the farther it is."""
+    distances = {
+        key: abs(math.log2(float(size) / max(profile.size, _SMALLEST)))
+        for key in models
+        for family, _, size in [key.partition("|")]
+        if family == profile.family
+    }
+    if not distances:
+        return []
+    nearest = min(distances, key=distances.__getitem__)
+    distance = distances[nearest]
+    share = 1.0 if distance <= _SAME else 1 / (1 + _DISTANT * distance)
+    return [tuple(share * value for value in models[nearest])]
+
+
+def _bits(quantization: str) -> str:
+    """Bits per weight, as text; of the usual quantization where nothing is said."""
+    digits = "".join(c for c in quantization.lower().removeprefix("mx").partition("_")[0] if c.isdigit())
+    return digits if digits in _BYTES else _USUAL_BITS
+
+
+def _speed(profile: Profile, bits: str) -> float:
+    gigabytes = profile.active * _BYTES[bits]
+    speed = _HALF_SPEED / (_HALF_SPEED + gigabytes)
+    if "thinking" in profile.variants:
+        speed *= _THINKING_SPEED
+    return round(speed, 3)
