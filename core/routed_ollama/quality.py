@@ -1,8 +1,8 @@
 """How good an answer looks, 0 to 10, without asking anybody. Law: pure, bounded, and it never raises.
 
-It sees what is plainly wrong (nothing, a loop, a refusal, a cut, no code where code was asked), not whether an answer is
-true. An answer without visible flaws gets ``_BEST``, so that a person's judgement can still be better. The points
-are rules of our own.
+It sees what is plainly wrong (nothing, a loop, a refusal, a cut, no code where code was asked), not whether an answer
+is true. An answer without visible flaws gets ``_BEST``: a person's judgement can still be better. The points are rules
+of our own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ _SHORT, _LONG = 0.08, 8.0
 
 _THINK: Final = re.compile(r"\A\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
 _REFUSAL: Final = re.compile(
-    r"\b(?:i(?:'m| am) (?:sorry|unable|not able)|i (?:can(?:not|'t)|won't) (?:help|assist|provide|fulfill|comply|answer|do)"
+    r"\b(?:i(?:'m| am) (?:sorry|unable|not able)"
+    r"|i (?:can(?:not|'t)|won't) (?:help|assist|provide|fulfill|comply|answer|do)"
     r"|as an ai\b|i apologi[sz]e, but)",
     re.IGNORECASE,
 )

@@ -262,13 +262,15 @@ def _borrowed(name: str, fits: list[dict[str, float]]) -> float:
     return _BORROWED * sum(measured) / len(measured)
 
 
-HEADER: Final = '''"""Measured priors. Law: generated (``python tests/benchmarks/derive_priors.py --write``), never edited.
+HEADER: Final = '''"""Measured priors. Law: generated, never edited.
 
-Logits per capability, in the order of ``ORDER``. Source: LLMRouter's published scores (MIT), MMLU-Pro's and ZeroEval's
-(Apache-2.0) per prompt, LiveCodeBench's and WildBench's published means; all of full-precision models. Derivation and
-shrinking: see that script. ``CURVE`` holds the mean of a model of 8 billion parameters of spring 2024, what a doubling
-of parameters adds and what a year adds; ``LINES`` and ``VARIANTS`` what a lineage or a specialisation adds; ``MODELS``
-(``family|size``) what single models add.
+Generator: ``python tests/benchmarks/derive_priors.py --write``; how the numbers are derived and shrunk stands there.
+Sources: LLMRouter's published scores (MIT), MMLU-Pro's and ZeroEval's (Apache-2.0) per prompt, LiveCodeBench's and
+WildBench's published means; all of full-precision models.
+
+Logits per capability, in the order of ``ORDER``. ``CURVE`` holds the mean of a model of 8 billion parameters of
+spring 2024, what a doubling of parameters adds and what a year adds; ``LINES`` and ``VARIANTS`` what a lineage or a
+specialisation adds; ``MODELS`` (``family|size``) what single models add.
 """
 
 from collections.abc import Mapping

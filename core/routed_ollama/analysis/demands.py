@@ -78,7 +78,6 @@ _UNITS: Final[Mapping[str, float]] = {
 }  # fmt: skip
 """Tokens that one of each takes."""
 _SHORTEST: Final = 4
-_UNIT_WORDS: Final = frozenset(_UNITS)
 _LARGEST_COUNT: Final = 10_000
 _ECHO: Final = frozenset(
     ("translate", "rewrite", "paraphrase", "rephrase", "proofread", "correct", "edit", "convert", "refactor")
@@ -207,7 +206,7 @@ def _usual_length(r: Reading, task: TaskType, complexity: Complexity, tokens: in
         return tokens
     if r.ask & _SHRINK:
         return max(60, min(0.25 * tokens, 400))
-    if "yes" in r.prose and "no" in r.prose:
+    if r.hits >= w.YES_NO:
         return _YES_OR_NO
     if task is TaskType.GENERAL and len(r.prose) <= _FEW_WORDS and r.english:
         return _GREETING
@@ -222,7 +221,7 @@ def _usual_length(r: Reading, task: TaskType, complexity: Complexity, tokens: in
 
 def _asked_length(r: Reading) -> float | None:
     """Tokens of a length that is asked for in so many words: "in one word", "500 words", "list of 10 ideas"."""
-    units = _UNIT_WORDS.intersection(r.prose)
+    units = w.UNITS & r.hits
     if not units:
         return None
     for position, word in enumerate(r.prose):

@@ -39,8 +39,8 @@ _STARTS: Final = (
     "def ", "import ", "from __future__", "class ", "#include", "public ", "private ", "const ", "<?php", "package ",
     "using ", "#!/", "fn ", "func ", "async def ", "@", "<html", "<!doctype",
 )  # fmt: skip
-_MARKS: Final = ("{", ";", "=", "()", "</")
-_MARKED: Final = 5
+_MARKS: Final = ("{", ";", "=")
+_MARKED: Final = 4
 """Marks of code in a text that is not fenced, from which it is taken to hold code."""
 
 
@@ -113,6 +113,8 @@ def _split(text: str) -> list[str]:
     if not text.isascii():
         text = text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     raw = text.encode("ascii", "replace").translate(_SEPARATORS, b"'").lower().decode("ascii")
+    if "-word" in raw:
+        raw = raw.replace("-word", " word")
     if "." in raw:
         raw = raw.replace(". ", " ").rstrip(" .")
     return raw.split()

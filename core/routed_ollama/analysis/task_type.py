@@ -99,7 +99,7 @@ def _coding(r: Reading, tech: float, *, make: bool) -> float:
 def _debugging(r: Reading, tech: float) -> float:
     points = 2.5 * r.traceback + (1.6 if w.FIX & r.ask else 0.0)
     if tech >= _SOME_TECH or r.traceback:
-        points += 0.9 * min(len(w.PROBLEM & r.ask), 3) + 0.25 * min(len(w.PROBLEM & r.hits), 4)
+        points += 1.1 * min(len(w.PROBLEM & r.ask), 3) + 0.25 * min(len(w.PROBLEM & r.hits), 4)
         points += 0.3 * tech + 0.2 * min(len(w.SYMPTOM & r.hits), 6)
     return points
 

@@ -14,7 +14,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 MAKE: Final = _words(
-    "write create implement build generate make develop code program convert translate rewrite refactor optimize "
+    "write create implement build generate make develop convert translate rewrite refactor optimize "
     "optimise add provide give complete extend modify port scaffold set setup integrate draft produce"
 )
 """Verbs that ask for something to be made."""
@@ -159,6 +159,13 @@ HARD: Final = _words(
 """Words of demanding work."""
 EASY: Final = _words("simple simply basic easy hello hi hey thanks beginner small tiny quick define translate name")
 
+YES_NO: Final = _words("yes no")
+UNITS: Final = _words(
+    "word words sentence sentences paragraph paragraphs page pages bullet bullets points lines items ideas examples "
+    "tips steps names titles questions reasons ways facts variations suggestions tweets headlines essay tests functions"
+)
+"""What an answer's length is asked for in."""
+
 ENGLISH: Final = _words(
     "the a an of to and in is are was for on with that this it you my i me we how what which who when where why do "
     "does can could should would be have has not from by as at or if please your use using"
@@ -168,7 +175,7 @@ ENGLISH: Final = _words(
 GROUPS: Final = (
     MAKE, CODE, STRONG_CODE, TECH, PROBLEM, SYMPTOM, FIX, TEST, STRONG_TEST, TEST_KIND, DOCUMENT, STRONG_DOCUMENT,
     ARCHITECTURE, STRUCTURE, ANALYZE, COMPARE, DATA, EXPLAIN, PLAN, STRONG_PLAN, SPAN, CREATIVE, WRITING, EXACT, QUICK,
-    THOROUGH, HARD, EASY, ENGLISH,
+    THOROUGH, HARD, EASY, YES_NO, UNITS, ENGLISH,
 )  # fmt: skip
 EVERY: Final = frozenset().union(*GROUPS)
 """All words of all groups: one intersection with it leaves little to look up."""

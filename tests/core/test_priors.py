@@ -1,0 +1,156 @@
+"""What is expected of models by their names, and that the shipped numbers are those the data gives."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routed_ollama.priors import capabilities_of, measured, strength_of
+from routed_ollama.priors.families import ACTIVE, FAMILIES
+from routed_ollama.priors.names import profile_of
+from routed_ollama.types import ModelCapability
+
+C = ModelCapability
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def derivation() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("derive_priors", BENCHMARKS / "derive_priors.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "size", "active", "variants"),
+    [
+        ("qwen2.5-coder:7b-instruct-q4_K_M", "qwen2.5-coder", 7, 7, {"coder"}),
+        ("hf.co/bartowski/Llama-3.2-3B-Instruct-GGUF:Q4_K_M", "llama3.2", 3, 3, set()),
+        ("hf.co/bartowski/Qwen_Qwen3-8B-GGUF", "qwen3", 8, 8, {"thinking"}),
+        ("hf.co/bartowski/google_gemma-3-12b-it-GGUF", "gemma3", 12, 12, set()),
+        ("hf.co/x/Meta-Llama-3.1-8B-Instruct-GGUF", "llama3.1", 8, 8, set()),
+        ("gemma-2b-it", "gemma", 2, 2, set()),
+        ("gemma-2-2b-it", "gemma2", 2, 2, set()),
+        ("mixtral:8x7b", "mixtral", 46.7, 12.9, set()),
+        ("somebody/4x3b-mix:latest", "", 9.96, 6, set()),
+        ("qwen3:30b-a3b", "qwen3", 30.5, 3.3, {"thinking"}),
+        ("newmoe:40b-a4b", "", 40, 4, set()),
+        ("qwen3:235b-a22b-instruct-2507-q4_K_M", "qwen3", 235, 22, set()),
+        ("gemma3n:e4b", "gemma3n", 6.9, 4, set()),
+        ("deepseek-r1:671b", "deepseek-r1", 671, 37, {"thinking"}),
+        ("llama3:8b-text", "llama3", 8, 8, {"base"}),
+        ("mistral:7b-v0.2", "mistral:v0.2", 7, 7, set()),
+        ("mistral", "mistral", 7.2, 7.2, set()),
+        ("phi3:medium", "phi3", 14, 14, set()),
+        ("smollm2:135m", "smollm2", 0.135, 0.135, set()),
+        ("llama2-uncensored", "llama2-uncensored", 7, 7, {"uncensored"}),
+        ("me/my-llama3.1-tune:8b", "llama3.1", 8, 8, set()),
+        ("llava:13b", "llava", 13, 13, {"vision"}),
+        ("wizard-math:7b", "wizard-math", 7, 7, {"math"}),
+        ("llama3:0b", "llama3", 8, 8, set()),
+        (":", "", 7, 7, set()),
+        ("", "", 7, 7, set()),
+    ],
+)
+def test_names_of_every_form_are_understood(name, family, size, active, variants):
+    profile = profile_of(name)
+    assert profile.family == family
+    assert (profile.size, profile.active) == pytest.approx((size, active))
+    assert profile.variants == variants
+
+
+def test_what_ollama_says_is_believed_where_the_name_is_silent():
+    profile = profile_of("me/assistant:latest", "qwen2", 32.8, "Q8_0")
+    assert (profile.family, profile.size, profile.quantization) == ("qwen2", 32.8, "q8_0")
+    assert profile_of("me/assistant", "qwen3moe").family == "qwen3"
+    assert profile_of("me/assistant", "llama").family == ""
+    assert profile_of("me/assistant", "mystery").family == ""
+    assert profile_of("llama3.1:8b-instruct-q3_K_S").quantization == "q3_k_s"
+    assert strength_of("me/assistant", parameters=70) > strength_of("me/assistant", parameters=3)
+
+
+@pytest.mark.parametrize(
+    "better_to_worse",
+    [
+        ["llama3.1:70b", "llama3.1:8b", "llama3.2:3b", "llama3.2:1b", "tinyllama"],
+        ["qwen2.5:72b", "qwen2.5:32b", "qwen2.5:14b", "qwen2.5:7b", "qwen2.5:3b", "qwen2.5:1.5b", "qwen2.5:0.5b"],
+        ["qwen3:8b", "qwen2.5:7b", "qwen2:7b", "qwen:7b"],
+        ["gemma3:27b", "gemma3:12b", "gemma3:4b", "gemma3:1b"],
+        ["llama3.1:8b-instruct-fp16", "llama3.1:8b", "llama3.1:8b-instruct-q3_K_M", "llama3.1:8b-instruct-q2_K"],
+        ["unheard:70b", "unheard:13b", "unheard:7b", "unheard:1b"],
+        ["llama3:8b", "llama2:7b", "smollm2:135m"],
+        ["dolphin-llama3:8b", "llama3:8b-text"],
+        ["mixtral:8x22b", "mixtral:8x7b", "mistral:7b-v0.1"],
+    ],
+)
+def test_the_stronger_model_is_expected_to_be_stronger(better_to_worse):
+    strengths = [strength_of(name) for name in better_to_worse]
+    assert strengths == sorted(strengths, reverse=True)
+
+
+def test_specialists_are_better_at_their_speciality():
+    general, coder = capabilities_of("qwen2.5:14b"), capabilities_of("qwen2.5-coder:14b")
+    assert coder[C.CODE_GENERATION] > general[C.CODE_GENERATION]
+    assert coder[C.CREATIVITY] < general[C.CREATIVITY]
+    assert capabilities_of("qwen2-math:7b")[C.REASONING] > capabilities_of("qwen2:7b")[C.REASONING]
+    assert capabilities_of("unheard-thinking:8b")[C.REASONING] > capabilities_of("unheard:8b")[C.REASONING]
+
+
+def test_speed_follows_what_is_read_per_token():
+    speeds = [
+        capabilities_of(name)[C.SPEED]
+        for name in (
+            "smollm2:135m",
+            "llama3.2:1b",
+            "qwen3-coder:30b",
+            "llama3.1:8b",
+            "llama3.1:8b-instruct-fp16",
+            "qwen2.5:72b",
+        )
+    ]
+    assert speeds == sorted(speeds, reverse=True)
+    assert capabilities_of("qwen3:8b")[C.SPEED] < capabilities_of("llama3.1:8b")[C.SPEED]
+    assert capabilities_of("x:8b", quantization="mystery") == capabilities_of("x:8b")
+
+
+@given(st.text(max_size=40), st.text(max_size=10), st.floats(-1, 3000), st.text(max_size=8))
+def test_every_name_gets_an_answer(name, family, parameters, quantization):
+    found = capabilities_of(name, family=family, parameters=parameters, quantization=quantization)
+    assert set(found) == set(C)
+    assert all(0 <= value <= 1 for value in found.values())
+    assert 0 <= strength_of(name, family=family, parameters=parameters, quantization=quantization) <= 1
+
+
+def test_every_known_family_is_recognised_by_its_name():
+    for name in FAMILIES:
+        assert profile_of(name.replace(":", ":7b-")).family == name
+    assert ACTIVE.keys() <= FAMILIES.keys()
+
+
+def test_measured_names_are_names_of_known_families():
+    for key in measured.MODELS:
+        assert key.partition("|")[0] in FAMILIES
+
+
+def test_equations_are_solved():
+    assert derivation().solve([[4.0, 2.0, 0.0], [2.0, 3.0, 1.0], [0.0, 1.0, 2.0]], [8.0, 13.0, 9.0]) == pytest.approx(
+        [0.5, 3.0, 3.0]
+    )
+
+
+def test_the_shipped_numbers_are_those_the_data_gives():
+    script = derivation()
+    if not script.DATA.exists():
+        pytest.skip("the development data (../shared/data) is not beside this checkout")
+    tables = script.derive(script.results())
+    for name, table in tables.items():
+        assert table == getattr(measured, name), (
+            f"measured.{name} is stale: run tests/benchmarks/derive_priors.py --write"
+        )
