@@ -9,31 +9,30 @@ from routed_ollama.analysis import words as w
 
 __all__ = ["Reading", "read"]
 
-_HEAD: Final = 3000
-_TAIL: Final = 1000
+_HEAD: Final = 800
+_TAIL: Final = 300
 """Characters read of the beginning and the end of a text: the request itself stands at one of them."""
 _ASK_HEAD: Final = 30
 _ASK_TAIL: Final = 15
 """How many of the first and last words count as the request, and not as the material it is about."""
 _ENGLISH: Final = 0.08
-"""A text with fewer function words than this share of its distinct words is taken to be in another language."""
+_COUNTED: Final = 80
+"""A text with fewer distinct function words than this share of its words, of at most so many, is taken to be in another
+language."""
 _ENOUGH_WORDS: Final = 6
 """Fewer words say nothing about the language."""
 _FOREIGN: Final = 0.25
 """Share of characters outside ASCII from which a text is not English."""
 
-# Everything but what belongs to names such as c#, c++, node.js and next-intl becomes a space.
+# Everything but what belongs to names such as c#, c++, node.js and next-intl becomes a space; capitals become small.
 _SEPARATORS: Final = bytes(
     c if chr(c).isalnum() or chr(c) in "+#.-" else 32 for c in bytes(range(0x80)).lower()
 ) + b" " * 0x80  # fmt: skip
 _FILE_NAME: Final = re.compile(
     r"\.(?:py|pyx?|js|mjs|tsx?|jsx|java|kt|go|rs|rb|php|cs|cpp|hpp|swift|sql|sh|ps1|html|vue)\b"
 )
-_ERROR_TRACES: Final = (
-    "Error: ", "error: ", "Exception: ", "Exception in thread", "Traceback (most recent", "error[E", "rror CS",
-    "rror TS",
-)  # fmt: skip
-_OTHER_TRACES: Final = ("\n    at ", "\n\tat ", "panicked at", "egmentation fault", "core dumped", "\nE   ", "npm ERR!")
+_ERROR_TRACES: Final = ("rror: ", "rror[E", "rror CS", "rror TS")
+_OTHER_TRACES: Final = ("xception: ", "Traceback (most", "\n    at ", "\n\tat ", "panicked at", "egmentation fault")
 """What tracebacks, compilers and crashed programs print."""
 _STARTS: Final = (
     "def ", "import ", "from __future__", "class ", "#include", "public ", "private ", "const ", "<?php", "package ",
@@ -49,13 +48,12 @@ class Reading(NamedTuple):
 
     text: str
     """The window that was read, as written."""
-    prose: tuple[str, ...]
+    prose: list[str]
     """Its words in order, lower case, without fenced code."""
     hits: frozenset[str]
     """Those of its words that are listened for."""
     ask: frozenset[str]
     """Those among them that stand in the request itself."""
-    distinct: int
     fences: int
     """How many fenced blocks it holds."""
     code: bool
@@ -82,29 +80,27 @@ def read(text: str) -> Reading:
     pieces = text.split("```")
     prose_text = "\n".join(pieces[::2]) if len(pieces) > 1 else text
     prose = _split(prose_text)
-    distinct = set(prose)
-    hits = w.EVERY & distinct
+    hits = w.EVERY.intersection(prose)
     head, tail = prose[:_ASK_HEAD], prose[_ASK_HEAD:][-_ASK_TAIL:]
     fences = len(pieces) // 2
     starts = text.lstrip()[:20].lower().startswith(_STARTS)
     return Reading(
         text=text,
-        prose=tuple(prose),
+        prose=prose,
         hits=hits,
-        ask=hits & (set(head) | set(tail)),
-        distinct=len(distinct),
+        ask=hits.intersection(head + tail),
         fences=fences,
         code=starts or fences > 0 or sum(map(text.count, _MARKS)) >= _MARKED,
         file_name=_FILE_NAME.search(text) is not None,
         starts_as_code=starts,
         traceback=_holds_traceback(text),
         question="?" in prose_text[-200:] or "?" in prose_text[:200],
-        english=_may_be_english(prose_text, len(prose), len(distinct), hits),
+        english=_may_be_english(prose_text, len(prose), hits),
     )
 
 
 def _holds_traceback(text: str) -> bool:
-    if ("rror" in text or "xcept" in text) and any(mark in text for mark in _ERROR_TRACES):
+    if "rror" in text and any(mark in text for mark in _ERROR_TRACES):
         return True
     return any(mark in text for mark in _OTHER_TRACES)
 
@@ -112,7 +108,7 @@ def _holds_traceback(text: str) -> bool:
 def _split(text: str) -> list[str]:
     if not text.isascii():
         text = text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    raw = text.encode("ascii", "replace").translate(_SEPARATORS, b"'").lower().decode("ascii")
+    raw = text.encode("ascii", "replace").translate(_SEPARATORS, b"'").decode("ascii")
     if "-word" in raw:
         raw = raw.replace("-word", " word")
     if "." in raw:
@@ -120,7 +116,7 @@ def _split(text: str) -> list[str]:
     return raw.split()
 
 
-def _may_be_english(text: str, count: int, distinct: int, hits: frozenset[str]) -> bool:
+def _may_be_english(text: str, count: int, hits: frozenset[str]) -> bool:
     if not text.isascii() and len(text.encode("ascii", "ignore")) < (1 - _FOREIGN) * len(text):
         return False
-    return count < _ENOUGH_WORDS or len(w.ENGLISH & hits) >= _ENGLISH * min(distinct, 100)
+    return count < _ENOUGH_WORDS or len(w.ENGLISH & hits) >= _ENGLISH * min(count, _COUNTED)

@@ -87,20 +87,18 @@ def _general(r: Reading, tech: float) -> float:
 
 def _coding(r: Reading, tech: float, *, make: bool) -> float:
     points = 0.75 * tech + 2.0 * r.starts_as_code
-    if make and tech >= _SOME_TECH:
+    if make and (w.CODE & r.ask or tech >= 1):
         points += 1.2
     if w.STRONG_CODE & r.ask and make:
         points += 0.6
-    if "how" in r.prose[:_TITLE]:
-        points += 0.4 * min(tech, 2.0)
     return points
 
 
 def _debugging(r: Reading, tech: float) -> float:
     points = 2.5 * r.traceback + (1.6 if w.FIX & r.ask else 0.0)
     if tech >= _SOME_TECH or r.traceback:
-        points += 1.1 * min(len(w.PROBLEM & r.ask), 3) + 0.25 * min(len(w.PROBLEM & r.hits), 4)
-        points += 0.3 * tech + 0.2 * min(len(w.SYMPTOM & r.hits), 6)
+        points += 0.9 * min(len(w.PROBLEM & r.ask), 3) + 0.25 * min(len(w.PROBLEM & r.hits), 4)
+        points += 0.3 * tech
     return points
 
 
@@ -114,7 +112,7 @@ def _testing(r: Reading, tech: float) -> float:
 
 def _architecture(r: Reading, tech: float) -> float:
     strong = len(w.ARCHITECTURE & r.ask)
-    points = 2.5 * min(strong, 2) + 0.5 * min(len(w.ARCHITECTURE & r.hits) - strong, 3)
+    points = 2.0 * min(strong, 2) + 0.5 * min(len(w.ARCHITECTURE & r.hits) - strong, 3)
     structure = len(w.STRUCTURE & r.ask)
     if "design" in r.ask and (structure > 1 or tech >= 1):
         points += 1.2
@@ -149,8 +147,6 @@ _SOME_TECH: Final = 0.5
 """Two weak words of programming, or anything stronger."""
 _MUCH_TECH: Final = 2.0
 """From here on bars are operators, not a table."""
-_TITLE: Final = 6
-"""Words at the beginning in which "how" asks for a way to do something."""
 _WINDOW: Final = 40
 """Words at the beginning in which "technical" qualifies what is to be written."""
 _TABLE: Final = 12

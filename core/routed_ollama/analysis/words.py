@@ -33,7 +33,7 @@ CODE: Final = _words(
 STRONG_CODE: Final = _words(
     "function regex api endpoint dataframe struct enum async await lambda decorator constructor subarray codebase "
     "refactor backend frontend sdk orm json algorithm script webhook middleware boilerplate stdin stdout "
-    "program programs programmatically crud oauth jwt websocket leetcode pseudocode"
+    "programmatically crud oauth jwt websocket leetcode pseudocode"
 )
 """Nouns that hardly occur outside programming."""
 
@@ -59,12 +59,6 @@ PROBLEM: Final = _words(
     "indexerror runtimeerror nullreferenceexception"
 )
 """Words of things that do not work."""
-
-SYMPTOM: Final = _words(
-    "but tried trying getting get gets gives gave returns returned expected instead however although seems even still "
-    "already happens happening nothing works working work worked supposed shows showing not"
-)
-"""Words with which people tell what their program does instead of what it should."""
 
 FIX: Final = _words(
     "debug debugging debugger fix fixing fixed solve resolve troubleshoot troubleshooting diagnose triage rootcause "
@@ -131,8 +125,7 @@ CREATIVE: Final = _words(
 WRITING: Final = _words(
     "essay article blog email letter paragraph paragraphs sentence title titles headline tweet caption post ad copy "
     "marketing summarize summarise summary paraphrase rephrase proofread grammar translation recipe cook resume cv "
-    "biography advice opinion presentation speech contract advertisement brand customers audience cover instagram "
-    "linkedin facebook youtube seo"
+    "biography advice opinion product description instagram linkedin facebook youtube seo"
 )
 """Words of everyday writing and advice."""
 
@@ -173,7 +166,7 @@ ENGLISH: Final = _words(
 """Function words; a text that has hardly any of them is not English."""
 
 GROUPS: Final = (
-    MAKE, CODE, STRONG_CODE, TECH, PROBLEM, SYMPTOM, FIX, TEST, STRONG_TEST, TEST_KIND, DOCUMENT, STRONG_DOCUMENT,
+    MAKE, CODE, STRONG_CODE, TECH, PROBLEM, FIX, TEST, STRONG_TEST, TEST_KIND, DOCUMENT, STRONG_DOCUMENT,
     ARCHITECTURE, STRUCTURE, ANALYZE, COMPARE, DATA, EXPLAIN, PLAN, STRONG_PLAN, SPAN, CREATIVE, WRITING, EXACT, QUICK,
     THOROUGH, HARD, EASY, YES_NO, UNITS, ENGLISH,
 )  # fmt: skip
