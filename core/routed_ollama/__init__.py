@@ -1,1 +1,144 @@
-"""A framework-agnostic router over the chat models of one or many Ollama servers."""
+"""A framework-agnostic router over the chat models of one or many Ollama servers.
+
+    from routed_ollama import Router
+
+    router = Router()                              # every chat model installed on the local Ollama
+    router.recommend_model("Debug this error").model
+
+The adapters ``langchain_routed_ollama`` and ``llamaindex_routed_ollama`` import nothing but the names below.
+"""
+
+from routed_ollama._decision import Hints
+from routed_ollama._version import __version__
+from routed_ollama.analysis import analyze, estimate_tokens
+from routed_ollama.catalog import Catalog, with_tag
+from routed_ollama.config import RouterConfig, default_host, normalize_host
+from routed_ollama.errors import (
+    AllModelsFailedError,
+    ConfigurationError,
+    ContextLengthError,
+    DeadlineExceededError,
+    EmptyAnswerError,
+    HostUnreachableError,
+    InvalidAnswerError,
+    ModelFailure,
+    ModelNotInstalledError,
+    NoModelError,
+    RoutedOllamaError,
+    RoutedOllamaWarning,
+    StoreError,
+    TruncatedStreamError,
+    describe,
+)
+from routed_ollama.fallback import (
+    MEANINGS,
+    Attempt,
+    AttemptPlan,
+    ChunkView,
+    FailureKind,
+    acall,
+    astream,
+    call,
+    classify,
+    continuation_messages,
+    stream,
+)
+from routed_ollama.health import HealthMonitor
+from routed_ollama.performance import PerformanceHistory
+from routed_ollama.quality import assess_quality
+from routed_ollama.router import Router
+from routed_ollama.scoring import score_models
+from routed_ollama.store import Store, open_store
+from routed_ollama.transport import Timeouts, attempt_bounds, build_transport
+from routed_ollama.types import (
+    AttemptRecord,
+    Candidate,
+    CircuitState,
+    Complexity,
+    HealthStatus,
+    Message,
+    MidStream,
+    ModelCapability,
+    ModelInfo,
+    ModelPerformance,
+    ModelScore,
+    Needs,
+    Outcome,
+    OutcomeKind,
+    Prediction,
+    Prefer,
+    Recommendation,
+    Refusal,
+    Residency,
+    TaskCharacteristics,
+    TaskType,
+)
+
+__all__ = [
+    "MEANINGS",
+    "AllModelsFailedError",
+    "Attempt",
+    "AttemptPlan",
+    "AttemptRecord",
+    "Candidate",
+    "Catalog",
+    "ChunkView",
+    "CircuitState",
+    "Complexity",
+    "ConfigurationError",
+    "ContextLengthError",
+    "DeadlineExceededError",
+    "EmptyAnswerError",
+    "FailureKind",
+    "HealthMonitor",
+    "HealthStatus",
+    "Hints",
+    "HostUnreachableError",
+    "InvalidAnswerError",
+    "Message",
+    "MidStream",
+    "ModelCapability",
+    "ModelFailure",
+    "ModelInfo",
+    "ModelNotInstalledError",
+    "ModelPerformance",
+    "ModelScore",
+    "Needs",
+    "NoModelError",
+    "Outcome",
+    "OutcomeKind",
+    "PerformanceHistory",
+    "Prediction",
+    "Prefer",
+    "Recommendation",
+    "Refusal",
+    "Residency",
+    "RoutedOllamaError",
+    "RoutedOllamaWarning",
+    "Router",
+    "RouterConfig",
+    "Store",
+    "StoreError",
+    "TaskCharacteristics",
+    "TaskType",
+    "Timeouts",
+    "TruncatedStreamError",
+    "__version__",
+    "acall",
+    "analyze",
+    "assess_quality",
+    "astream",
+    "attempt_bounds",
+    "build_transport",
+    "call",
+    "classify",
+    "continuation_messages",
+    "default_host",
+    "describe",
+    "estimate_tokens",
+    "normalize_host",
+    "open_store",
+    "score_models",
+    "stream",
+    "with_tag",
+]

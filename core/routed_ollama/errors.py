@@ -32,7 +32,7 @@ class RoutedOllamaWarning(UserWarning):
     """Something was wrong and was worked around."""
 
 
-class ConfigurationError(RoutedOllamaError, ValueError):
+class ConfigurationError(RoutedOllamaError):
     """An argument, a configuration file or an environment variable is wrong."""
 
 
@@ -109,3 +109,12 @@ class DeadlineExceededError(ModelFailure, TimeoutError):
 
 class StoreError(RoutedOllamaError):
     """History cannot be read or written."""
+
+
+def describe(error: BaseException, limit: int = 300) -> str:
+    """Return an error's class and text on one line, shortened: ``ResponseError: model 'x' not found``."""
+    text = " ".join(str(getattr(error, "error", None) or error).split())
+    name = type(error).__name__
+    if not text:
+        return name
+    return f"{name}: {text if len(text) <= limit else text[: limit - 1] + '…'}"

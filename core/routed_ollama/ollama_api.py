@@ -14,8 +14,7 @@ from typing import Any, Final
 import httpx
 
 from routed_ollama.config import normalize_host
-from routed_ollama.errors import HostUnreachableError
-from routed_ollama.fallback.failures import describe
+from routed_ollama.errors import HostUnreachableError, describe
 from routed_ollama.types import Residency
 
 _CONNECT_SECONDS: Final = 3.0

@@ -43,6 +43,7 @@ PRIOR_PREFILL: Final = 50.0
 _DECODE_AT_1B: Final = 12.0
 _LOAD_BASE: Final = 0.5
 _LOAD_BYTES_PER_SECOND: Final = 250e6
+_LEAST_LOAD_BOUND: Final = 60.0
 RESIDENT_LOAD: Final = 0.3
 """Seconds; a resident model's ``load_duration`` is 0.05 to 0.25 (recordings), so less than this is no load."""
 
@@ -107,6 +108,7 @@ class _Record:
     overall: _TaskRecord = field(default_factory=_TaskRecord)
     tasks: dict[TaskType, _TaskRecord] = field(default_factory=dict)
     recent: deque[tuple[bool, float | None]] = field(default_factory=lambda: deque(maxlen=20))
+    recent_success: float = 1.0
 
 
 _NO_RECORD: Final = _Record()
@@ -228,12 +230,15 @@ class PerformanceHistory:
         record = self._records.get(info.candidate, _NO_RECORD)
         return record.load.mean(prior_load_seconds(info.size), 0.5)
 
-    def first_token_bound(self, info: ModelInfo, prompt_tokens: int) -> float | None:
-        """Return the seconds a resident model usually needs for a prompt of that length; None before it was seen."""
-        record = self._records.get(info.candidate)
-        if record is None or not record.prefill.seconds:
-            return None
-        return prompt_tokens / record.prefill.per_second(PRIOR_PREFILL)
+    def load_bound(self, info: ModelInfo, default: float | None) -> float | None:
+        """Return how long to wait for a model to be loaded, in seconds: what history knows better than the default.
+
+        Five times what its loads took, but a minute at least, for a machine may be busy; never more than the default.
+        """
+        loads = self._records.get(info.candidate, _NO_RECORD).load
+        if default is None or loads.weight < 1.0:
+            return default
+        return min(default, max(_LEAST_LOAD_BOUND, 5.0 * loads.total / loads.weight))
 
     def _decode_rate(self, record: _Record, info: ModelInfo) -> float:
         speedup = self._speedups.get(info.host)
@@ -247,6 +252,10 @@ class PerformanceHistory:
             return
         with self._lock:
             self._speedups.setdefault(info.host, Faded()).add(rate / prior_decode_rate(info.parameters))
+
+    def recent_success(self, candidate: Candidate) -> float:
+        """Return the share of a model's last 20 requests that went well; 1 before the first."""
+        return self._records.get(candidate, _NO_RECORD).recent_success
 
     def recent(self, candidate: Candidate) -> tuple[list[bool], float | None, float | None]:
         """Return the last outcomes, the recent and the usual seconds per answer (None while too few)."""
@@ -297,6 +306,7 @@ def _learn_task(task: _TaskRecord, outcome: Outcome) -> None:
 def _learn_speed(record: _Record, outcome: Outcome) -> None:
     ok = outcome.kind is OutcomeKind.OK
     record.recent.append((ok, outcome.response_time if ok else None))
+    record.recent_success = sum(went_well for went_well, _ in record.recent) / len(record.recent)
     if outcome.load_seconds is not None and outcome.load_seconds > RESIDENT_LOAD and outcome.was_resident is not True:
         record.load.add(outcome.load_seconds)
     if outcome.prompt_tokens and outcome.prompt_seconds:

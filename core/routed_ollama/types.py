@@ -111,6 +111,9 @@ class Needs:
     structured_output: bool = False
 
 
+NO_NEEDS = Needs()
+
+
 @dataclass(frozen=True, slots=True)
 class TaskCharacteristics:
     """What the analysis of a prompt found."""
@@ -238,8 +241,7 @@ class ModelPerformance:
     """Usual time to bring it into memory; 0 when never seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What to expect of a model for one request."""
 
     seconds: float
@@ -251,11 +253,10 @@ class Prediction:
     success_rate: float = 1.0
     quality: float = 5.0
     samples: float = 0.0
-    """How many (aged) observations stand behind it."""
+    """How many (faded) observations stand behind it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelScore:
+class ModelScore(NamedTuple):
     """A model's score for one request, with its parts and the words for them."""
 
     candidate: Candidate
@@ -264,8 +265,29 @@ class ModelScore:
     performance: float
     health: float
     preference: float = 0.0
+    """What was added because the model is preferred, or is answering the conversation already."""
     prediction: Prediction | None = None
-    reasons: tuple[str, ...] = ()
+    resident: bool | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Every part of the score in words."""
+        words = [
+            f"capability {self.capability:.2f}",
+            f"performance {self.performance:.2f}",
+            f"health {self.health:.2f}",
+        ]
+        if self.preference:
+            words.append(f"preference +{self.preference:.2f}")
+        if self.prediction is not None:
+            p = self.prediction
+            words.append(f"expected {p.seconds:.1f} s, success {p.success_rate:.0%}, quality {p.quality:.1f}/10")
+            if p.load:
+                words.append(f"must be loaded first ({p.load:.1f} s)")
+        if self.resident:
+            words.append("in memory")
+        return (*words, *self.notes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """The attempt plan, what each failure means, and the four loops."""
 
 from routed_ollama.fallback.continuation import OverlapTrimmer, continuation_messages
-from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify, describe
+from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify
 from routed_ollama.fallback.loops import ChunkView, acall, astream, call, stream
-from routed_ollama.fallback.plan import Attempt, AttemptPlan, Choice, unreachable_message
+from routed_ollama.fallback.plan import Allowance, Attempt, AttemptPlan, Choice, unreachable_message
 
 __all__ = [
     "MEANINGS",
+    "Allowance",
     "Attempt",
     "AttemptPlan",
     "Choice",
@@ -19,7 +20,6 @@ __all__ = [
     "call",
     "classify",
     "continuation_messages",
-    "describe",
     "stream",
     "unreachable_message",
 ]

@@ -7,6 +7,7 @@ reported it, so the same table serves every adapter and every handler.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -93,7 +94,7 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], FailureKind], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), kind)
     for pattern, kind in (
         (
-            r"^invalid format|must be of type|invalid char|cannot unmarshal|illegal base64|invalid duration|missing req",
+            r"^invalid format|must be of type|invalid char|cannot unmarshal|illegal base64|invalid duration",
             FailureKind.CALLER,
         ),
         (r"does not support", FailureKind.UNSUPPORTED),
@@ -137,6 +138,7 @@ _BY_CLASS: tuple[tuple[tuple[type[BaseException], ...], FailureKind], ...] = (
     ((ConnectionResetError, ConnectionAbortedError, BrokenPipeError), FailureKind.DISCONNECTED),
     ((ConnectionError,), FailureKind.UNREACHABLE),
     ((TimeoutError,), FailureKind.DEADLINE),
+    ((json.JSONDecodeError,), FailureKind.GARBLED),
     ((OSError,), FailureKind.DISCONNECTED),
 )
 
@@ -181,12 +183,3 @@ def _classify_response(status: int, text: str) -> FailureKind:
     if status < 0:  # an error line in the middle of a stream
         return FailureKind.CRASHED
     return FailureKind.REJECTED if 400 <= status < 500 else FailureKind.SERVER  # noqa: PLR2004 (HTTP's own classes)
-
-
-def describe(error: BaseException, limit: int = 300) -> str:
-    """Return an error's class and text on one line, shortened: ``ResponseError: model 'x' not found``."""
-    text = " ".join(str(getattr(error, "error", None) or error).split())
-    name = type(error).__name__
-    if not text:
-        return name
-    return f"{name}: {text if len(text) <= limit else text[: limit - 1] + '…'}"

@@ -5,7 +5,7 @@ An adapter says how to send an attempt and how to look at a chunk (``ChunkView``
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing, closing
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -75,7 +75,7 @@ async def acall(plan: AttemptPlan, send: Callable[[Attempt], Awaitable[R]]) -> R
 
 def stream(
     plan: AttemptPlan, send: Callable[[Attempt], Generator[C]], view: ChunkView[C], *, hold: bool = False
-) -> Iterator[C]:
+) -> Generator[C]:
     """Yield the chunks of an answer, changing the model when one fails.
 
     Nothing is handed out before the first usable chunk. From then on chunks are passed on as they come; when the model
@@ -107,7 +107,7 @@ def stream(
 
 async def astream(
     plan: AttemptPlan, send: Callable[[Attempt], AsyncGenerator[C]], view: ChunkView[C], *, hold: bool = False
-) -> AsyncIterator[C]:
+) -> AsyncGenerator[C]:
     """Yield the chunks of an answer, changing the model when one fails; see ``stream``."""
     for attempt in plan:
         with attempt:
@@ -138,14 +138,11 @@ class _Pump(Generic[C]):
         self._held: list[C] = []
         self._out: list[C] = []
         self._trimmer = OverlapTrimmer(attempt.continues) if attempt.continues else None
-        self._bounded = attempt.deadline is not None
         self.passing = False
         attempt.progress = self._progress
 
     def pass_on(self, chunk: C) -> C:
         """Return a chunk from after the commit point: on the way of every token, so it does next to nothing."""
-        if self._bounded:
-            self._attempt.check_deadline()
         if self._view.done(chunk):
             self._attempt.whole = True
             chunk = self._view.with_route(chunk, self._attempt)

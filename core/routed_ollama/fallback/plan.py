@@ -19,16 +19,36 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from routed_ollama.errors import AllModelsFailedError, DeadlineExceededError, HostUnreachableError, NoModelError
-from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify, describe
+from routed_ollama.errors import (
+    AllModelsFailedError,
+    HostUnreachableError,
+    NoModelError,
+    describe,
+)
+from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify
 from routed_ollama.types import AttemptRecord, Candidate, MidStream, ModelInfo, OutcomeKind, Recommendation
 
 
-class Bounded(Protocol):
-    """What the transport measures of an attempt; see ``routed_ollama.transport.Bounds``."""
+class Marks(Protocol):
+    """When what happened on the wire; see ``routed_ollama.transport.Marks``."""
 
     sent_at: float | None
     first_byte_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What an attempt is given.
+
+    Attributes:
+        bounds: its limits of time, for the transport.
+        marks: where the transport notes when the request left and when the answer began.
+        num_ctx: the context to ask for, in tokens; None to leave it to the server.
+    """
+
+    bounds: Any = None
+    marks: Marks | None = None
+    num_ctx: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +71,7 @@ class Attempt:
         candidate: the model and its host.
         info: what is known of the model.
         number: 1 for the first attempt.
-        bounds: the limits of time for the transport, and what it measured.
+        allowance: its limits of time, its marks on the wire, its context.
         continues: text that was handed out already and is to be gone on from; empty for a fresh answer.
         load_seconds: set by the adapter from the server's answer, in seconds.
         unusable: an answer that came whole but cannot be used; returned when nothing better comes.
@@ -59,13 +79,13 @@ class Attempt:
         progress: set by the loop; the text handed out so far and whether it can be gone on from.
     """
 
-    def __init__(self, plan: AttemptPlan, choice: Choice, number: int, bounds: Any) -> None:
+    def __init__(self, plan: AttemptPlan, choice: Choice, number: int, allowance: Allowance) -> None:
         self._plan = plan
         self.choice = choice
         self.candidate = choice.candidate
         self.info = choice.info
         self.number = number
-        self.bounds = bounds
+        self.allowance = allowance
         self.continues = plan.emitted
         self.load_seconds: float | None = None
         self.unusable: Any = None
@@ -90,11 +110,6 @@ class Attempt:
         """Identifier of the request this attempt belongs to."""
         return self._plan.request_id
 
-    @property
-    def deadline(self) -> float | None:
-        """When the whole answer must have ended, in seconds of the plan's clock; None for never."""
-        return getattr(self.bounds, "deadline", None)
-
     def commit(self) -> None:
         """Say that the answer is (or begins to be) handed to the caller."""
         self._plan.committed = True
@@ -107,18 +122,11 @@ class Attempt:
         """Return the route so far with this attempt as the one that answers."""
         return self._plan.route(self)
 
-    def check_deadline(self) -> None:
-        """Raise ``DeadlineExceededError`` when the bound on the whole answer has run out."""
-        deadline = self.deadline
-        if deadline is not None and self._plan.clock() > deadline:
-            raise DeadlineExceededError(
-                f"{self.model} did not finish within its total bound.", phase="total", seconds=deadline - self.started
-            )
-
     def judge(self, error: BaseException) -> FailureKind:
         """Note the error this attempt ended with, and return what kind of failure it is."""
         self.error = error
-        self.kind = classify(error, sent=None if self.bounds is None else self.bounds.sent_at is not None)
+        marks = self.allowance.marks
+        self.kind = classify(error, sent=None if marks is None else marks.sent_at is not None)
         return self.kind
 
     def __enter__(self) -> Self:
@@ -133,10 +141,9 @@ class Attempt:
 
     def record(self) -> AttemptRecord:
         """Return this attempt's line of the route, as of now."""
-        bounds: Bounded | None = self.bounds
-        first = None
-        if bounds is not None and bounds.sent_at is not None and bounds.first_byte_at is not None:
-            first = bounds.first_byte_at - bounds.sent_at
+        first, marks = None, self.allowance.marks
+        if marks is not None and marks.sent_at is not None and marks.first_byte_at is not None:
+            first = marks.first_byte_at - marks.sent_at
         return AttemptRecord(
             model=self.model,
             host=self.host,
@@ -167,7 +174,7 @@ class AttemptPlan:
         recommendation: the decision behind it, with every score and reason.
         clock: monotonic seconds.
         admit: asks a candidate's circuit for leave just before it is tried; False passes it over.
-        bound: gives an attempt's limits of time.
+        allow: gives an attempt what it needs to be sent: limits of time, context.
         on_start, on_settled: told when an attempt begins and ends (waiting times, leases).
         max_attempts: how many models are asked at most; None for all.
         sole: whether there is one candidate only, which then fails as the plain class does.
@@ -181,7 +188,7 @@ class AttemptPlan:
     recommendation: Recommendation
     clock: Callable[[], float]
     admit: Callable[[Candidate], bool] = lambda _candidate: True
-    bound: Callable[[Choice], Any] = lambda _choice: None
+    allow: Callable[[Choice], Allowance] = lambda _choice: Allowance()
     on_start: Callable[[Attempt], None] = _nothing
     on_settled: Callable[[Attempt], None] = _nothing
     max_attempts: int | None = None
@@ -218,7 +225,7 @@ class AttemptPlan:
             if self.max_attempts is not None and number >= self.max_attempts:
                 return
             number += 1
-            yield Attempt(self, choice, number, self.bound(choice))
+            yield Attempt(self, choice, number, self.allow(choice))
 
     def settle(self, attempt: Attempt, error: BaseException | None) -> bool:
         """Note how an attempt ended; True when its failure is swallowed and the next model is asked."""
@@ -269,6 +276,8 @@ class AttemptPlan:
         last = self.errors[-1][1]
         unreachable = all(kind is FailureKind.UNREACHABLE for kind in self._kinds)
         if isinstance(last, Exception) and (self.sole or (len(self.errors) == 1 and not unreachable)):
+            if unreachable:
+                last.add_note(unreachable_message(self.records[-1].host))
             return last
         error: Exception
         if unreachable:

@@ -1,0 +1,158 @@
+"""From a conversation to a plan: analysis, scoring, and what each attempt is given. Reads memory only; never waits."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from routed_ollama._knowledge import Knowledge
+from routed_ollama._views import Scope
+from routed_ollama.analysis import analyze
+from routed_ollama.catalog import with_tag
+from routed_ollama.config import RouterConfig
+from routed_ollama.errors import ContextLengthError, HostUnreachableError, NoModelError
+from routed_ollama.fallback import Allowance, AttemptPlan, Choice, unreachable_message
+from routed_ollama.scoring import ModelView, ScoringSettings, score_models
+from routed_ollama.transport import Timeouts
+from routed_ollama.types import (
+    NO_NEEDS,
+    Candidate,
+    CircuitState,
+    Message,
+    MidStream,
+    Needs,
+    Prefer,
+    Recommendation,
+    TaskCharacteristics,
+    TaskType,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What a caller knows of a request beside its messages.
+
+    Attributes:
+        needs: what the model cannot do without.
+        task_type: what the prompt asks for, where the caller knows better than the analysis.
+        prefer: the better answer, the faster one, or a mix; None as configured.
+        preferred: name of the usual model; it answers unless another is expected to do better by a margin.
+        first: names that come first, always.
+        sticky: the candidate that is answering the conversation.
+        stay: whether the conversation must stay with it (its tool calls or reasoning are in the history).
+        extra_tokens: length of tools and schemas, in tokens.
+        max_output_tokens: the answer's limit, in tokens.
+        joinable: whether the answer is plain text, which another model can go on with.
+        mid_stream, max_attempts: as configured unless given.
+        timeouts: bounds by phase.
+    """
+
+    needs: Needs = NO_NEEDS
+    task_type: TaskType | None = None
+    prefer: Prefer | None = None
+    preferred: str | None = None
+    first: Sequence[str] = ()
+    sticky: Candidate | None = None
+    stay: bool = False
+    extra_tokens: int = 0
+    max_output_tokens: int | None = None
+    joinable: bool = True
+    mid_stream: MidStream | None = None
+    max_attempts: int | None = None
+    timeouts: Timeouts | None = None
+
+
+def decide(
+    known: Knowledge, config: RouterConfig, messages: Sequence[Message], scope: Scope | None, hints: Hints
+) -> AttemptPlan:
+    """Return the attempt plan for a request.
+
+    Raises:
+        NoModelError: no model can serve; says why and what to do.
+        HostUnreachableError: no server answers.
+    """
+    began = time.perf_counter()
+    task = analyze(
+        messages,
+        needs=hints.needs,
+        task_type=hints.task_type,
+        extra_tokens=hints.extra_tokens,
+        max_output_tokens=hints.max_output_tokens,
+    )
+    preferred = None if hints.preferred is None else with_tag(hints.preferred)
+    first = tuple(map(with_tag, hints.first))
+    views = known.views.of(scope, (*((preferred,) if preferred else ()), *first))
+    stays = (hints.sticky.model,) if hints.stay and hints.sticky is not None else ()
+    settings = _settings(config, hints, preferred, (*first, *stays))
+    if len(views) == 1 and views[0].named:  # this model and no other: it is asked whatever may be thought of it
+        views = [_ungated(views[0])]
+    ranking = score_models(views, task, settings, known.history, request_id=uuid.uuid4().hex)
+    ranking = replace(ranking, decision_seconds=time.perf_counter() - began)
+    if not ranking.scores:
+        raise _nobody(known, scope or (*((preferred,) if preferred else ()), *first) or None, ranking)
+    infos = {view.info.candidate: view for view in views}
+    return AttemptPlan(
+        [Choice(infos[s.candidate].info, infos[s.candidate].resident) for s in ranking.scores],
+        ranking,
+        known.clock.monotonic,
+        admit=known.circuits.acquire,
+        allow=lambda choice: _allow(known, choice, task, hints.timeouts or Timeouts()),
+        on_start=known.started,
+        on_settled=known.settled,
+        max_attempts=hints.max_attempts or config.fallback.max_attempts,
+        sole=len(ranking.scores) == 1 and (scope is not None or infos[ranking.scores[0].candidate].reachable),
+        mid_stream=hints.mid_stream or config.fallback.mid_stream,
+        joinable=hints.joinable,
+    )
+
+
+def _settings(config: RouterConfig, hints: Hints, preferred: str | None, first: Sequence[str]) -> ScoringSettings:
+    routing = config.routing
+    weights = routing.weights
+    total = weights.capability + weights.performance + weights.health or 1.0
+    return ScoringSettings(
+        weights.capability / total,
+        weights.performance / total,
+        weights.health / total,
+        hints.prefer or routing.prefer,
+        routing.margin,
+        config.task_specific_models,
+        preferred,
+        hints.sticky,
+        first,
+    )
+
+
+def _nobody(known: Knowledge, scope: Scope | None, ranking: Recommendation) -> Exception:
+    views = known.catalog.views
+    if all(view.error and view.seen_at is None for view in views.values()):
+        return HostUnreachableError(unreachable_message(", ".join(views)))
+    if scope is not None and (missing := known.views.not_installed(scope)):
+        return missing
+    if ranking.refused and all(refusal.gate == "context" for refusal in ranking.refused):
+        longest = max(info.context_length for view in views.values() for info in view.models.values())
+        return ContextLengthError(ranking.reason, prompt_tokens=ranking.task.prompt_tokens, context_length=longest)
+    return NoModelError(ranking.reason)
+
+
+def _allow(known: Knowledge, choice: Choice, task: TaskCharacteristics, timeouts: Timeouts) -> Allowance:
+    info = choice.info
+    num_ctx = known.contexts.for_request(info, task, allocated=known.catalog.allocated_context(info))
+    prediction = known.history.predict(info, task, resident=choice.resident)
+    load = known.history.load_bound(info, timeouts.load)
+    bounds = replace(timeouts, load=load).bounds(
+        resident=bool(choice.resident) and num_ctx is None,
+        prompt_seconds=prediction.prompt,
+        wait=known.views.in_flight.of(info.candidate) * (prediction.prompt + prediction.output),
+        clock=known.clock.monotonic,
+    )
+    return Allowance(bounds, bounds.marks, num_ctx)
+
+
+def _ungated(view: ModelView) -> ModelView:
+    info = view.info
+    return view._replace(
+        info=replace(info, flags_known=False), circuit=CircuitState.CLOSED, reachable=True, too_large=False
+    )

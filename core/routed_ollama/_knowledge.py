@@ -1,0 +1,177 @@
+"""What a router knows and how it learns: catalog, history, circuits, store, and the monitor that keeps them fresh.
+
+Blocks only for what nothing is known of; everything else is asked off the request's way.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from routed_ollama._views import Scope, Views
+from routed_ollama.catalog import Catalog, HostView
+from routed_ollama.config import RouterConfig
+from routed_ollama.contexts import ContextSizes
+from routed_ollama.fallback import MEANINGS, Attempt, FailureKind
+from routed_ollama.health import CircuitBoard, CircuitSettings, HealthMonitor, health_words
+from routed_ollama.performance import PerformanceHistory
+from routed_ollama.store import Store
+from routed_ollama.types import Candidate, CircuitState, HealthStatus, ModelInfo, Outcome, OutcomeKind
+
+_WARM_START = 5_000
+"""Outcomes of earlier processes that a new one learns from."""
+
+
+class Clock(Protocol):
+    """What is needed of a clock; the module ``time`` is one."""
+
+    def time(self) -> float:
+        """Return UTC seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that only grow."""
+        ...
+
+
+class Knowledge:
+    """Everything that is known of hosts and models.
+
+    Args:
+        catalog: the hosts and their models.
+        config: thresholds, intervals, whether to learn.
+        store: what outlives the process.
+        clock: seconds.
+        offline: whether there is no server to ask.
+    """
+
+    def __init__(
+        self, catalog: Catalog, config: RouterConfig, store: Store, clock: Clock, *, offline: bool = False
+    ) -> None:
+        health = config.health
+        circuits = CircuitSettings(health.failure_threshold, health.recovery_timeout, health.max_recovery_timeout)
+        self.catalog = catalog
+        self.store = store
+        self.offline = offline
+        self.history = PerformanceHistory(clock.time)
+        self.circuits = CircuitBoard(circuits, clock.time, self._circuit_changed)
+        self.views = Views(catalog, self.history, self.circuits, config.routing.memory_share)
+        self.contexts = ContextSizes()
+        self.monitor = HealthMonitor(self._look, health.interval)
+        self._config = config
+        self.clock = clock
+        self._warm = offline
+        self._warming = threading.Lock()
+
+    def close(self) -> None:
+        """Write what is still to be written, end the monitor and close the connections."""
+        self.monitor.stop()
+        self.store.close()
+        for host in self.catalog.hosts.values():
+            host.close()
+
+    def unknown(self, scope: Scope | None) -> list[str]:
+        """Hosts that must be asked before a decision: never heard of, or without a model that was named."""
+        if self.offline:
+            return []
+        if not self._warm:
+            return list(self.catalog.hosts)
+        views = self.catalog.views
+        silent = [url for url, view in views.items() if view.seen_at is None]
+        known = len(silent) < len(views)
+        ask = [url for url in silent if not known or self.circuits.allows(Candidate("", url))]
+        if known and scope is not None and not self.views.of(scope):
+            moment = self.clock.monotonic()
+            ask += [url for url, view in views.items() if view.seen_at is not None and moment - view.seen_at > 1.0]
+        return ask
+
+    def ensure(self, scope: Scope | None) -> None:
+        """See that there is something to decide on; blocks only for what nothing is known of."""
+        ask = self.unknown(scope)
+        if ask:
+            self.refresh(ask)
+            self.warm_up()
+        if self.offline or not self._config.health.interval:
+            return
+        self.monitor.start()
+        oldest = min((view.seen_at or 0.0 for view in self.catalog.views.values()), default=0.0)
+        if self.clock.monotonic() - oldest > self._config.health.refresh:
+            self.monitor.poke()
+
+    def warm_up(self) -> None:
+        """Learn what earlier processes left in the store; does nothing the second time."""
+        with self._warming:
+            if self._warm:
+                return
+            self.circuits.load(self.store.load_state("circuits") or {})
+            self.contexts.load(self.store.load_state("contexts") or {})
+            self.history.replay(self.store.outcomes(limit=_WARM_START))
+            self._warm = True
+
+    def refresh(self, urls: Sequence[str]) -> None:
+        """Ask hosts what they have and hold in memory, all at once, and wait for the answers. Never raises."""
+        if not urls:
+            return
+        with ThreadPoolExecutor(len(urls), thread_name_prefix="routed-ollama-look") as pool:
+            for url, view in zip(urls, pool.map(self.catalog.refresh, urls), strict=True):
+                self._note_host(url, view)
+
+    def _note_host(self, url: str, view: HostView) -> None:
+        host = Candidate("", url)
+        if view.error:
+            self.circuits.failure(host)
+        else:
+            self.circuits.success(host)
+
+    def _look(self) -> None:
+        """What the monitor does: asks every host what it has and holds in memory. Loads nothing, never raises."""
+        for url in list(self.catalog.hosts):
+            self._note_host(url, self.catalog.refresh(url))
+
+    def record(self, outcome: Outcome) -> None:
+        """Learn what became of an attempt: history, circuits and store. Never raises for what it is told."""
+        candidate = Candidate(outcome.model, outcome.host)
+        kind = FailureKind(outcome.failure) if outcome.failure else None
+        if outcome.kind is OutcomeKind.OK:
+            self.circuits.success(candidate)
+            for info in self.catalog.find(outcome.model, [outcome.host]):
+                self.catalog.note_used(info)
+                if self._config.routing.learn:
+                    self.history.learn_machine(info, outcome)
+        elif kind is not None:
+            self._blame(candidate, kind)
+            if not MEANINGS[kind].blames_model:
+                return
+        if self._config.routing.learn and outcome.kind is not OutcomeKind.CANCELLED:
+            self.history.record(outcome)
+            self.store.record(outcome)
+
+    def _blame(self, candidate: Candidate, kind: FailureKind) -> None:
+        meaning = MEANINGS[kind]
+        if meaning.blames_host:
+            self.circuits.failure(Candidate("", candidate.host))
+        elif meaning.blames_model:
+            self.circuits.failure(candidate, at_once=meaning.opens)
+        if kind is FailureKind.MISSING:
+            for info in self.catalog.find(candidate.model, [candidate.host]):
+                self.catalog.forget(info)
+
+    def _circuit_changed(self, _candidate: Candidate, _state: CircuitState) -> None:
+        self.store.save_state("circuits", self.circuits.export())
+
+    def started(self, attempt: Attempt) -> None:
+        """Note that an attempt began."""
+        self.views.in_flight.add(attempt.candidate, 1)
+
+    def settled(self, attempt: Attempt) -> None:
+        """Note that an attempt ended; what it says of the model comes through the framework's callbacks."""
+        self.views.in_flight.add(attempt.candidate, -1)
+        if attempt.kind is not None and not MEANINGS[attempt.kind].blames_model:
+            self.circuits.release(attempt.candidate)
+
+    def health(self, info: ModelInfo) -> HealthStatus:
+        """Return a model's health in a word."""
+        outcomes, recent, usual = self.history.recent(info.candidate)
+        return HealthStatus(health_words(self.circuits.state(info.candidate), outcomes, recent, usual))

@@ -1,0 +1,132 @@
+"""Which models a request may go to, as they are at this moment. Reads the catalog's snapshot; never waits."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from routed_ollama._memory import total_memory
+from routed_ollama.catalog import Catalog, HostView, with_tag
+from routed_ollama.errors import ModelNotInstalledError
+from routed_ollama.health import CircuitBoard
+from routed_ollama.performance import PerformanceHistory
+from routed_ollama.scoring import ModelView
+from routed_ollama.types import Candidate, ModelInfo
+
+Scope = Sequence[str | Candidate]
+"""Models that a request may go to: names (any host) and candidates (that host only)."""
+
+_SUGGESTIONS: Final = 3
+
+
+class InFlight:
+    """How many requests each model is busy with, as far as this process knows."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Candidate, int] = {}
+        self._lock = threading.Lock()
+
+    def add(self, candidate: Candidate, step: int) -> None:
+        """Note that a request began (1) or ended (-1)."""
+        with self._lock:
+            count = self._counts.get(candidate, 0) + step
+            if count > 0:
+                self._counts[candidate] = count
+            else:
+                self._counts.pop(candidate, None)
+
+    def of(self, candidate: Candidate) -> int:
+        """Return the number of requests under way."""
+        return self._counts.get(candidate, 0) if self._counts else 0
+
+
+class Views:
+    """Makes the list of models that a decision looks at.
+
+    Args:
+        catalog: what is installed.
+        history: for the recent record.
+        circuits: for the state of each circuit.
+        memory_share: models larger than this share of a local host's memory are left out, unless named.
+    """
+
+    def __init__(
+        self, catalog: Catalog, history: PerformanceHistory, circuits: CircuitBoard, memory_share: float
+    ) -> None:
+        self._catalog = catalog
+        self._history = history
+        self._circuits = circuits
+        self._memory_share = memory_share
+        self.in_flight = InFlight()
+        self._cache: dict[tuple[object, ...], tuple[object, list[tuple[ModelInfo, bool]]]] = {}
+
+    def of(self, scope: Scope | None, extra: Iterable[str] = ()) -> list[ModelView]:
+        """Return the models of a scope (None: every installed one) and those named besides."""
+        extra = tuple(extra)
+        snapshot = self._catalog.views
+        key = (None if scope is None else tuple(scope), extra)
+        cached = self._cache.get(key)
+        if cached is None or cached[0] is not snapshot:
+            if len(self._cache) > 64:  # noqa: PLR2004 (scopes are few; names of single calls may be many)
+                self._cache.clear()
+            cached = (snapshot, self._members(scope, extra))
+            self._cache[key] = cached
+        return [self._view(info, snapshot.get(info.host), named=named) for info, named in cached[1]]
+
+    def _members(self, scope: Scope | None, extra: Sequence[str]) -> list[tuple[ModelInfo, bool]]:
+        members: dict[Candidate, tuple[ModelInfo, bool]] = {}
+        if scope is None:
+            for view in self._catalog.views.values():
+                members.update({info.candidate: (info, False) for info in view.models.values()})
+        for entry in (*(scope or ()), *extra):
+            for info in self._find(entry):
+                members[info.candidate] = (info, True)
+        return list(members.values())
+
+    def _find(self, entry: str | Candidate) -> list[ModelInfo]:
+        if isinstance(entry, Candidate):
+            found = self._catalog.find(entry.model, [entry.host])
+            return found or self._guesses(entry.model, [entry.host])
+        return self._catalog.find(entry) or self._guesses(entry, self._catalog.views)
+
+    def _guesses(self, name: str, hosts: Iterable[str]) -> list[ModelInfo]:
+        """A named model on a host that has not said yet what it has, is worth asking for."""
+        views = self._catalog.views
+        silent = [url for url in hosts if (view := views.get(url)) is None or view.seen_at is None]
+        return [self._catalog.guess(with_tag(name), url) for url in silent]
+
+    def _view(self, info: ModelInfo, host: HostView | None, *, named: bool) -> ModelView:
+        candidate = info.candidate
+        return ModelView(
+            info,
+            None if host is None or host.seen_at is None or not info.host else info.name in host.resident,
+            self.in_flight.of(candidate),
+            self._circuits.state(candidate),
+            self._history.recent_success(candidate),
+            named,
+            info.context_length,
+            host is None or not host.error,
+            not named and self._too_large(info),
+        )
+
+    def _too_large(self, info: ModelInfo) -> bool:
+        memory = total_memory()
+        host = self._catalog.hosts.get(info.host)
+        return bool(memory and info.size > memory * self._memory_share and host is not None and host.local)
+
+    def not_installed(self, scope: Scope) -> ModelNotInstalledError | None:
+        """Return the error for a scope of which no model is installed, with the nearest names; None if some is."""
+        if self.of(scope):
+            return None
+        names = [entry.model if isinstance(entry, Candidate) else entry for entry in scope]
+        installed = sorted({name for view in self._catalog.views.values() for name in view.models})
+        near = difflib.get_close_matches(names[0] if names else "", installed, n=_SUGGESTIONS, cutoff=0.4)
+        hint = f" Installed and similar: {', '.join(near)}." if near else ""
+        if not near and installed:
+            hint = f" Installed: {', '.join(installed[:8])}."
+        wanted = ", ".join(f"'{name}'" for name in names)
+        return ModelNotInstalledError(
+            f"model {wanted} not found: it is not installed.{hint} Install it with `ollama pull {names[0]}`."
+        )

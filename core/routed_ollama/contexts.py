@@ -1,0 +1,69 @@
+"""One context length per model, never varied per request: any change makes Ollama load the model anew.
+
+Nothing is asked for as long as prompts fit what the server allocates by itself. When one does not, the context grows
+once, to the next power of two, and stays so.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Final
+
+from routed_ollama.types import Candidate, ModelInfo, TaskCharacteristics
+
+SERVER_DEFAULT: Final = 4096
+"""What Ollama allocates below 24 GiB of video memory, in tokens (facts/ollama.md, A2)."""
+_ROOM_FOR_ANSWER: Final = 1024
+_ESTIMATE_MARGIN: Final = 1.1
+
+
+class ContextSizes:
+    """Remembers the context each model was grown to.
+
+    Example:
+        >>> sizes = ContextSizes()
+        >>> info = ModelInfo("llama3.1:8b", context_length=131072)
+        >>> sizes.for_request(info, TaskCharacteristics(prompt_tokens=500), allocated=0) is None
+        True
+        >>> sizes.for_request(info, TaskCharacteristics(prompt_tokens=9000), allocated=0)
+        16384
+        >>> sizes.for_request(info, TaskCharacteristics(prompt_tokens=500), allocated=16384)
+        16384
+    """
+
+    def __init__(self) -> None:
+        self._grown: dict[Candidate, int] = {}
+        self._lock = threading.Lock()
+
+    def for_request(self, info: ModelInfo, task: TaskCharacteristics, *, allocated: int) -> int | None:
+        """Return the ``num_ctx`` to send, in tokens; None to leave it to the server.
+
+        Args:
+            info: the model.
+            task: the request.
+            allocated: what the model was loaded with, in tokens; 0 when it is not in memory.
+        """
+        grown = self._grown.get(info.candidate)
+        need = int(task.prompt_tokens * _ESTIMATE_MARGIN) + min(task.output_tokens, _ROOM_FOR_ANSWER)
+        if need <= (grown or allocated or SERVER_DEFAULT):
+            return grown
+        size = 1 << (need - 1).bit_length()
+        if info.context_length:
+            size = min(size, info.context_length)
+        if size <= (grown or allocated or SERVER_DEFAULT):
+            return grown
+        with self._lock:
+            self._grown[info.candidate] = size
+        return size
+
+    def export(self) -> dict[str, Any]:
+        """Return what was grown, as plain JSON values."""
+        return {f"{key.model}\n{key.host}": size for key, size in list(self._grown.items())}
+
+    def load(self, data: Mapping[str, Any]) -> None:
+        """Take over what ``export`` returned; entries of the wrong shape are left out."""
+        for name, size in data.items():
+            if isinstance(size, int) and size > 0:
+                model, _, host = name.partition("\n")
+                self._grown[Candidate(model, host)] = size

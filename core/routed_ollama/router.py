@@ -1,0 +1,373 @@
+"""The facade that ties the rooms together. It holds the state (catalog, history, circuits); the rules are elsewhere.
+
+A decision reads memory only. What must be asked of a server is asked before the first decision, and from then on by the
+monitor, off the request's way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from routed_ollama._decision import Hints, decide
+from routed_ollama._knowledge import Clock, Knowledge
+from routed_ollama._views import Scope
+from routed_ollama.catalog import Catalog, with_tag
+from routed_ollama.config import RouterConfig, default_host, normalize_host
+from routed_ollama.errors import HostUnreachableError
+from routed_ollama.fallback import (
+    AttemptPlan,
+    FailureKind,
+    unreachable_message,
+)
+from routed_ollama.ollama_api import OllamaHost
+from routed_ollama.store import Store, open_store
+from routed_ollama.transport import Timeouts
+from routed_ollama.types import (
+    HealthStatus,
+    Message,
+    MidStream,
+    ModelInfo,
+    ModelPerformance,
+    Outcome,
+    OutcomeKind,
+    Prefer,
+    Recommendation,
+    TaskType,
+)
+
+_WARM_START = 5_000
+"""Outcomes of earlier processes that a new one learns from."""
+
+
+class Router:
+    """Chooses among the chat models of one or several Ollama servers, and learns from what becomes of it.
+
+    Nothing is contacted when it is made: the servers are asked before the first decision.
+
+    Args:
+        models: names to choose among (and ``Candidate`` pairs for one host); None for every installed chat model.
+        base_url: one server; default ``OLLAMA_HOST``, else loopback port 11434.
+        hosts: several servers instead.
+        config: a ``RouterConfig``, a mapping, or the path of a JSON or TOML file.
+        prefer: ``"balanced"``, ``"quality"`` or ``"speed"``.
+        store: ``"memory"``, a path, ``sqlite:///path``, a store object; default a file in the user's state folder.
+        learn: False freezes the history, so that the same request gives the same choice.
+        mid_stream: ``"continue"`` or ``"raise"``: what to do when a model fails in mid-answer.
+        max_attempts: models asked at most for one request; None for all.
+        timeouts: bounds by phase in seconds: a ``Timeouts`` or such a mapping.
+        client: makes the HTTP client for a host; adapters pass the user's own settings.
+        clock: for tests.
+
+    Raises:
+        ConfigurationError: an argument or the configuration is wrong.
+
+    Example:
+        >>> router = Router.from_models(["llama3.1:8b", "gemma2:9b"])
+        >>> router.recommend_model("Debug this authentication error").model in {"llama3.1:8b", "gemma2:9b"}
+        True
+    """
+
+    def __init__(
+        self,
+        models: Scope | None = None,
+        *,
+        base_url: str | None = None,
+        hosts: Sequence[str] | None = None,
+        config: RouterConfig | Mapping[str, Any] | str | Path | None = None,
+        prefer: Prefer | None = None,
+        store: str | Path | Store | None = None,
+        learn: bool | None = None,
+        mid_stream: MidStream | None = None,
+        max_attempts: int | None = None,
+        timeouts: Timeouts | Mapping[str, Any] | float | None = None,
+        client: Callable[..., httpx.Client] = httpx.Client,
+        clock: Clock = time,
+    ) -> None:
+        settings = RouterConfig.load(config).overridden(
+            prefer=prefer, learn=learn, mid_stream=mid_stream, max_attempts=max_attempts
+        )
+        self.config = settings
+        self.timeouts = Timeouts.of(timeouts if timeouts is not None else settings.timeouts or None)
+        self._id = uuid.uuid4().hex
+        self._models = None if models is None else tuple(models)
+        self._clock = clock
+        kept = open_store(store if store is not None else settings.store)
+        urls = list(hosts or ([base_url] if base_url else settings.hosts or [default_host()]))
+        catalog = Catalog(
+            [OllamaHost(url, client) for url in urls],
+            overrides=settings.model_capabilities,
+            states=kept,
+            clock=clock.monotonic,
+        )
+        self._default_host = normalize_host(urls[0])
+        self._known = Knowledge(catalog, settings, kept, clock)
+
+    @classmethod
+    def from_models(cls, models: Iterable[str], **kwargs: Any) -> Router:
+        """Return a router over names alone, for recommendations: no server is needed and none is asked.
+
+        Args:
+            models: names with tags.
+            **kwargs: as for the constructor; ``store`` is ``"memory"`` unless given.
+        """
+        router = cls(**{"store": "memory", **kwargs})
+        names = [with_tag(name) for name in models]
+        catalog = Catalog.of_names(names, router.config.model_capabilities)
+        router._models = tuple(names)
+        router._known = Knowledge(catalog, router.config, router._known.store, router._clock, offline=True)
+        return router
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A router is a shared service, like a connection pool: copies of a model share it."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process it is made anew, over the same store where that outlives a process."""
+        known = self._known
+        kwargs = {
+            "hosts": list(known.catalog.hosts) or None,
+            "config": self.config,
+            "store": known.store.location if known.store.persistent else "memory",
+            "timeouts": self.timeouts,
+        }
+        return (_rebuild, (self._models, known.offline, kwargs))
+
+    def __repr__(self) -> str:
+        hosts = ", ".join(self._known.catalog.hosts) or "no server"
+        return f"Router({hosts}; store={self._known.store.location})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is still to be written, end the monitor and close the connections."""
+        self._known.close()
+
+    # --- deciding -----------------------------------------------------------------------------------------------------
+
+    def recommend_model(self, prompt: str | Sequence[Message], **hints: Any) -> Recommendation:
+        """Return the ranking for a prompt with every score and reason; nothing is sent to a model.
+
+        Args:
+            prompt: text, or a conversation.
+            **hints: as for ``plan``.
+
+        Raises:
+            NoModelError: no model can serve; says why and what to do.
+            HostUnreachableError: no server answers.
+        """
+        return self.plan(_conversation(prompt), **hints).recommendation
+
+    async def arecommend_model(self, prompt: str | Sequence[Message], **hints: Any) -> Recommendation:
+        """Async form of ``recommend_model``."""
+        return (await self.aplan(_conversation(prompt), **hints)).recommendation
+
+    def plan(self, messages: Sequence[Message], *, scope: Scope | None = None, **hints: Any) -> AttemptPlan:
+        """Return the attempt plan for a request.
+
+        Args:
+            messages: the conversation.
+            scope: models to choose among for this request; default the router's own.
+            **hints: the fields of ``Hints``.
+
+        Raises:
+            NoModelError: no model can serve; says why and what to do.
+            HostUnreachableError: no server answers.
+        """
+        scope = self._models if scope is None else scope
+        self._known.ensure(scope)
+        return self._decide(messages, scope, Hints(**hints))
+
+    async def aplan(self, messages: Sequence[Message], *, scope: Scope | None = None, **hints: Any) -> AttemptPlan:
+        """Async form of ``plan``: what must be asked of a server first is asked off the event loop."""
+        scope = self._models if scope is None else scope
+        if self._known.unknown(scope):
+            await asyncio.to_thread(self._known.ensure, scope)
+        else:
+            self._known.ensure(scope)
+        return self._decide(messages, scope, Hints(**hints))
+
+    def _decide(self, messages: Sequence[Message], scope: Scope | None, hints: Hints) -> AttemptPlan:
+        return decide(
+            self._known, self.config, messages, scope, replace(hints, timeouts=hints.timeouts or self.timeouts)
+        )
+
+    def add_host(self, url: str, client: Callable[..., httpx.Client] = httpx.Client) -> str:
+        """Take a further server in and return its URL in the form in which hosts are compared."""
+        host = OllamaHost(url, client)
+        self._known.catalog.add_host(host)
+        return host.url
+
+    @property
+    def id(self) -> str:
+        """Identifies this router among those of a process; attempts carry it, so that none is recorded twice."""
+        return self._id
+
+    @property
+    def learns(self) -> bool:
+        """Whether outcomes change the history."""
+        return self.config.routing.learn
+
+    @property
+    def host(self) -> str:
+        """URL of the first server, without credentials."""
+        return self._default_host
+
+    @property
+    def hosts(self) -> list[str]:
+        """URLs of all servers, without credentials."""
+        return list(self._known.catalog.hosts)
+
+    def models(self) -> list[ModelInfo]:
+        """Return what is known of every installed model, as of the last look."""
+        return [info for view in self._known.catalog.views.values() for info in view.models.values()]
+
+    # --- learning -----------------------------------------------------------------------------------------------------
+
+    def record(self, outcome: Outcome) -> None:
+        """Learn what became of an attempt: history, circuits and store. Never raises for what it is told."""
+        self._known.record(outcome)
+
+    def record_performance(
+        self,
+        model: str,
+        *,
+        task_type: TaskType | None = None,
+        response_time: float,
+        tokens_per_second: float | None = None,
+        success: bool = True,
+        quality_score: float | None = None,
+        host: str | None = None,
+    ) -> None:
+        """Record an answer that was got elsewhere.
+
+        Args:
+            model: name.
+            task_type: kind of task; None for ``GENERAL``.
+            response_time: seconds.
+            tokens_per_second: output tokens per second.
+            success: whether it answered.
+            quality_score: 0 to 10.
+            host: URL; None for the first host that has the model.
+
+        Raises:
+            ValueError: a figure is out of its range.
+        """
+        if response_time < 0 or (quality_score is not None and not 0 <= quality_score <= 10):  # noqa: PLR2004
+            raise ValueError("response_time must not be negative (seconds), quality_score must be 0 to 10.")
+        name = with_tag(model)
+        found = self._known.catalog.find(name)
+        tokens = None if not tokens_per_second else max(1, round(tokens_per_second * response_time))
+        self.record(
+            Outcome(
+                model=name,
+                host=normalize_host(host) if host else found[0].host if found else self._default_host,
+                kind=OutcomeKind.OK if success else OutcomeKind.FAILED,
+                task_type=task_type or TaskType.GENERAL,
+                response_time=response_time,
+                output_tokens=tokens,
+                output_seconds=None if tokens is None or not tokens_per_second else tokens / tokens_per_second,
+                quality=quality_score,
+                failure=None if success else FailureKind.SERVER.value,
+                at=self._clock.time(),
+            )
+        )
+
+    def record_feedback(self, request_id: str, quality: float) -> bool:
+        """Record a person's judgement of an answer.
+
+        Args:
+            request_id: of ``Recommendation`` or of the answer's route.
+            quality: 0 to 10.
+
+        Returns:
+            Whether the request is known to this process; the store takes it in either case.
+
+        Raises:
+            ValueError: quality is out of range.
+        """
+        if not 0 <= quality <= 10:  # noqa: PLR2004 (the scale)
+            raise ValueError(f"quality must be 0 to 10, not {quality!r}.")
+        self._known.store.record_feedback(request_id, quality)
+        return self._known.history.feedback(request_id, quality)
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+
+    def performance(self, task_type: TaskType | None = None) -> dict[str, ModelPerformance]:
+        """Return every model's record, overall or for one task type."""
+        self._known.warm_up()
+        return self._known.history.performance(task_type)
+
+    def health_check_all_models(self) -> dict[str, HealthStatus]:
+        """Ask every host now and return each model's health. Loads no model.
+
+        Raises:
+            HostUnreachableError: no server answers.
+        """
+        self._known.warm_up()
+        self._known.refresh(list(self._known.catalog.hosts))
+        views = self._known.catalog.views
+        if all(view.error for view in views.values()):
+            raise HostUnreachableError(unreachable_message(", ".join(views)))
+        health: dict[str, HealthStatus] = {}
+        order = list(HealthStatus)
+        for view in views.values():
+            for info in view.models.values():
+                status = HealthStatus.UNHEALTHY if view.error else self._known.health(info)
+                health[info.name] = min(health.get(info.name, status), status, key=order.index)
+        return health
+
+    async def ahealth_check_all_models(self) -> dict[str, HealthStatus]:
+        """Async form of ``health_check_all_models``."""
+        return await asyncio.to_thread(self.health_check_all_models)
+
+    def get_fallback_models(self, model: str, prompt: str = "") -> list[str]:
+        """Return the models that would be asked if ``model`` failed, best first.
+
+        Args:
+            model: the one that fails.
+            prompt: for which request; empty for any.
+        """
+        name = with_tag(model)
+        ranking = self.recommend_model(prompt)
+        return [score.candidate.model for score in ranking.scores if score.candidate.model != name]
+
+    def get_model_recommendations(self, prompt: str) -> dict[str, Any]:
+        """Return a recommendation as a plain mapping.
+
+        Returns:
+            ``primary_recommendation``, ``fallback_models``, ``reasoning``, ``task_characteristics``, ``scores``,
+            ``health``.
+        """
+        ranking = self.recommend_model(prompt)
+        known = {info.candidate: info for info in self.models()}
+        return {
+            "primary_recommendation": ranking.model,
+            "fallback_models": list(ranking.fallbacks),
+            "reasoning": ranking.reasoning,
+            "task_characteristics": ranking.task,
+            "scores": {score.candidate.model: round(score.total, 4) for score in ranking.scores},
+            "health": {c.model: self._known.health(info) for c, info in known.items()},
+        }
+
+
+def _conversation(prompt: str | Sequence[Message]) -> Sequence[Message]:
+    return [Message("user", prompt)] if isinstance(prompt, str) else prompt
+
+
+def _rebuild(models: Scope | None, offline: bool, kwargs: dict[str, Any]) -> Router:
+    return Router.from_models(map(str, models or ()), **kwargs) if offline else Router(models, **kwargs)

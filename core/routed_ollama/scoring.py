@@ -1,0 +1,257 @@
+"""Which model is best for a request now: hard gates first, then the score, each with its reason. Pure.
+
+Score = 40 % capability + 40 % performance + 20 % health (shares are configurable), plus what is preferred.
+
+- Capability: what the task asks for, by what the model is good at (priors, configuration).
+- Performance: the prediction for this very request: success rate x (quality and time, mixed as preferred).
+- Health: the circuit and the recent record. It can only order models that may be asked: a dead one is gated before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from routed_ollama.performance import PerformanceHistory
+from routed_ollama.types import (
+    Candidate,
+    CircuitState,
+    ModelInfo,
+    ModelScore,
+    Prefer,
+    Recommendation,
+    Refusal,
+    TaskCharacteristics,
+    TaskType,
+)
+
+_PATIENCE: Final[Mapping[Prefer, float]] = {"speed": 4.0, "balanced": 15.0, "quality": 60.0}
+"""Seconds after which an answer is worth half as much in time."""
+_QUALITY_SHARE: Final[Mapping[Prefer, float]] = {"speed": 0.25, "balanced": 0.55, "quality": 0.85}
+_HEALTH: Final = {CircuitState.CLOSED: 1.0, CircuitState.HALF_OPEN: 0.5, CircuitState.OPEN: 0.0}
+_UNKNOWN_CAPABILITY: Final = 0.4
+_ESTIMATE_SLACK: Final = 1.2
+"""The prompt's length is an estimate; a model is refused only where even a fifth less would not fit."""
+_HEALTH_GATES: Final = frozenset({"circuit", "reachable"})
+
+
+class ModelView(NamedTuple):
+    """A model as it is at the moment of a decision."""
+
+    info: ModelInfo
+    resident: bool | None = None
+    in_flight: int = 0
+    circuit: CircuitState = CircuitState.CLOSED
+    recent_success: float = 1.0
+    """Share of its last requests that went well."""
+    named: bool = False
+    """Whether the user named it; then it is left out for nothing but what it cannot do."""
+    context_limit: int = 0
+    """The longest context it can be given, in tokens; 0 when unknown."""
+    reachable: bool = True
+    too_large: bool = False
+    """Larger than the memory of its host, as far as that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringSettings:
+    """What a user wants of the choice.
+
+    Attributes:
+        capability, performance, health: shares; they sum to 1.
+        prefer: the better answer, the faster one, or a mix.
+        margin: what a preferred model is given on top, and so how much better another must be.
+        leading: models that lead for a task type, in their order.
+        preferred: the model that a user named as usual.
+        sticky: the model that is answering the conversation.
+        first: models that come first, always (named for this call; a conversation with tool calls).
+    """
+
+    capability: float = 0.4
+    performance: float = 0.4
+    health: float = 0.2
+    prefer: Prefer = "balanced"
+    margin: float = 0.05
+    leading: Mapping[TaskType, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))
+    preferred: str | None = None
+    sticky: Candidate | None = None
+    first: Sequence[str] = ()
+
+
+def gate(view: ModelView, task: TaskCharacteristics) -> Refusal | None:
+    """Return why a model cannot serve a request; None when it can."""
+    info = view.info
+    found: tuple[str, str] | None = None
+    if info.flags_known and "completion" not in info.flags:
+        found = ("completion", "cannot chat (no completion capability)")
+    elif not view.named and (unnamed := _gate_unnamed(view)):
+        found = unnamed
+    elif info.flags_known and (
+        lacking := next((n for n in ("tools", "vision", "thinking") if _lacks(n, view, task)), "")
+    ):
+        found = (lacking, f"does not support {lacking}")
+    elif view.context_limit and task.prompt_tokens > view.context_limit * _ESTIMATE_SLACK:
+        over = task.prompt_tokens - view.context_limit
+        found = ("context", f"prompt of about {task.prompt_tokens} tokens exceeds its context by {over}")
+    elif not view.reachable:
+        found = ("reachable", "its host does not answer")
+    elif view.circuit is CircuitState.OPEN:
+        found = ("circuit", "failed repeatedly and is resting (circuit open)")
+    return Refusal(info.candidate, *found) if found else None
+
+
+def _lacks(need: str, view: ModelView, task: TaskCharacteristics) -> bool:
+    return bool(getattr(task.needs, need)) and need not in view.info.flags
+
+
+def _gate_unnamed(view: ModelView) -> tuple[str, str] | None:
+    info = view.info
+    if info.remote:
+        return ("remote", "runs in the cloud; name it to use it")
+    if not info.flags_known and "embed" in info.name:
+        return ("completion", "looks like an embedding model; name it to use it")
+    if info.name.rpartition(":")[2].endswith(("text", "base")) or "-text-" in info.name:
+        return ("completion", "is a base model without chat training; name it to use it")
+    if view.too_large:
+        return ("memory", "is larger than this machine's memory; name it to use it")
+    return None
+
+
+def score_model(
+    view: ModelView, task: TaskCharacteristics, settings: ScoringSettings, history: PerformanceHistory
+) -> ModelScore:
+    """Return a model's score for a request. The parts are 0..1 each; preferences come on top."""
+    info = view.info
+    values = info.capabilities
+    capability = 0.0
+    for name, weight in task.capabilities.items():
+        capability += weight * values.get(name, _UNKNOWN_CAPABILITY)
+    prediction = history.predict(info, task, resident=view.resident, in_flight=view.in_flight, prior=capability)
+    patience = _PATIENCE[settings.prefer] * (1.5 - task.speed)
+    share = _QUALITY_SHARE[settings.prefer]
+    time_score = patience / (patience + prediction.seconds)
+    performance = prediction.success_rate * (share * prediction.quality / 10.0 + (1.0 - share) * time_score)
+    health = _HEALTH[view.circuit] * view.recent_success
+    bonus, notes = _preference(info, settings)
+    total = settings.capability * capability + settings.performance * performance + settings.health * health + bonus
+    return ModelScore(info.candidate, total, capability, performance, health, bonus, prediction, view.resident, notes)
+
+
+def _preference(info: ModelInfo, settings: ScoringSettings) -> tuple[float, tuple[str, ...]]:
+    bonus: float = 0.0
+    notes: tuple[str, ...] = ()
+    if settings.preferred == info.name:
+        bonus, notes = settings.margin, ("the preferred model",)
+    sticky = settings.sticky
+    if sticky is not None and sticky.model == info.name and sticky.host in {"", info.host}:
+        bonus, notes = bonus + settings.margin, (*notes, "is answering this conversation")
+    return bonus, notes
+
+
+def score_models(
+    views: Iterable[ModelView],
+    task: TaskCharacteristics,
+    settings: ScoringSettings,
+    history: PerformanceHistory,
+    *,
+    request_id: str = "",
+) -> Recommendation:
+    """Rank the models for a request: those that cannot serve are refused with a reason, the others scored.
+
+    When every model that could serve is refused for its health alone, all of those are ranked after all (panic mode).
+
+    Example:
+        >>> from routed_ollama.catalog import Catalog
+        >>> infos = Catalog.of_names(["llama3.1:8b"]).find("llama3.1:8b")
+        >>> score_models(map(ModelView, infos), TaskCharacteristics(), ScoringSettings(), PerformanceHistory()).model
+        'llama3.1:8b'
+    """
+    refused: list[Refusal] = []
+    resting: list[tuple[ModelView, Refusal]] = []
+    scores: list[ModelScore] = []
+    closed: set[Candidate] = set()
+    for view in views:
+        refusal = gate(view, task)
+        if refusal is None:
+            scores.append(score_model(view, task, settings, history))
+            if view.circuit is CircuitState.CLOSED:
+                closed.add(view.info.candidate)
+        elif refusal.gate in _HEALTH_GATES:
+            resting.append((view, refusal))
+        else:
+            refused.append(refusal)
+    panic = not scores and bool(resting)
+    if panic:
+        scores = [score_model(view, task, settings, history) for view, _ in resting]
+    else:
+        refused.extend(refusal for _, refusal in resting)
+    ranked = _ranked(scores, task.task_type, settings, closed)
+    return Recommendation(
+        request_id=request_id,
+        task=task,
+        scores=ranked,
+        refused=tuple(refused),
+        panic=panic,
+        reason=_reason(ranked, refused, task, panic=panic),
+    )
+
+
+def _ranked(
+    scores: list[ModelScore], task_type: TaskType, settings: ScoringSettings, closed: set[Candidate]
+) -> tuple[ModelScore, ...]:
+    scores.sort(key=attrgetter("total"), reverse=True)
+    leading = settings.leading.get(task_type, ())
+    if leading:
+        order = {name: place for place, name in enumerate(leading)}
+        last = len(order)
+        scores.sort(key=lambda s: order.get(s.candidate.model, last) if s.candidate in closed else last)
+    if settings.first:
+        first = {name: place for place, name in enumerate(settings.first)}
+        scores.sort(key=lambda s: first.get(s.candidate.model, len(first)))
+    return tuple(scores)
+
+
+def _reason(ranked: Sequence[ModelScore], refused: Sequence[Refusal], task: TaskCharacteristics, *, panic: bool) -> str:
+    if not ranked:
+        return no_model_reason(refused)
+    best = ranked[0]
+    text = (
+        f"{task.task_type.value} prompt of {task.complexity.value} complexity: {best.candidate.model} scores "
+        f"{best.total:.2f} (capability {best.capability:.2f}, performance {best.performance:.2f}, "
+        f"health {best.health:.2f})"
+    )
+    if best.notes:
+        text += f", {', '.join(best.notes)}"
+    if best.resident:
+        text += ", already in memory"
+    if len(ranked) > 1:
+        text += f"; next {ranked[1].candidate.model} with {ranked[1].total:.2f}"
+    if panic:
+        text += "; every model is unwell, so all are tried"
+    return f"{text}."
+
+
+def no_model_reason(refused: Sequence[Refusal]) -> str:
+    """Return why no model can serve, and what to do about it."""
+    if not refused:
+        return "No model is installed. Install one, for example: `ollama pull llama3.2`."
+    lines = "; ".join(f"{r.candidate.model}: {r.reason}" for r in refused[:8])
+    more = f"; and {len(refused) - 8} more" if len(refused) > 8 else ""  # noqa: PLR2004 (a screen's worth)
+    needed = {r.gate for r in refused}
+    advice = next(
+        (text for gate_name, text in _ADVICE.items() if gate_name in needed),
+        "Install one that can, or name one with models=[...].",
+    )
+    return f"No installed model can serve this request ({lines}{more}). {advice}"
+
+
+_ADVICE: Final = {
+    "context": "Shorten the prompt, or install a model with a longer context.",
+    "tools": "Install a model with tools, for example: `ollama pull llama3.1`.",
+    "vision": "Install a model that sees images, for example: `ollama pull llama3.2-vision`.",
+    "thinking": "Install a model that thinks, for example: `ollama pull qwen3`, or leave reasoning out.",
+    "completion": "Install a chat model, for example: `ollama pull llama3.2`.",
+}

@@ -1,0 +1,254 @@
+"""How an attempt is sent through a ``ChatOllama``, and the events it fires on the way.
+
+Each attempt is a run of its own for the handlers that hear attempts: the router's recorder, and a user's
+``attempt_callbacks``. The callback manager is made directly, never configured from context, because handlers of the
+outer request would then count every token twice (measured: facts/langchain.md, section 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManager, CallbackManagerForLLMRun
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
+from langchain_ollama import ChatOllama
+
+from langchain_routed_ollama._candidates import Candidates
+from langchain_routed_ollama._messages import CHUNKS, continued, is_empty, is_whole, joined, seconds
+from langchain_routed_ollama.callbacks import METADATA_KEY
+from langchain_routed_ollama.structured import AnswerCheck
+from routed_ollama import Attempt, AttemptPlan, EmptyAnswerError, TruncatedStreamError, attempt_bounds
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to the outer model, as its attempts need it.
+
+    Attributes:
+        messages: the conversation.
+        stop: stop sequences.
+        kwargs: what the caller bound or passed, for ``ChatOllama``.
+        plan: the models to ask.
+        candidates: makes the ``ChatOllama`` of each.
+        handlers: hear the attempts.
+        router_id: whose attempts these are.
+        check: refuses an answer that cannot be parsed as asked; None to take any.
+        parent: run of the outer request, where it is known.
+        every_token: whether a handler wants each token of an attempt, not the first only.
+    """
+
+    messages: list[BaseMessage]
+    stop: list[str] | None
+    kwargs: dict[str, Any]
+    plan: AttemptPlan
+    candidates: Candidates
+    handlers: Sequence[BaseCallbackHandler]
+    router_id: str
+    check: AnswerCheck | None = None
+    parent: UUID | None = None
+    every_token: bool = False
+
+    def chat(self, attempt: Attempt) -> ChatOllama:
+        """Return the plain model of an attempt."""
+        options = self.kwargs.get("options")
+        return self.candidates.chat(attempt.candidate, None if options else attempt.allowance.num_ctx)
+
+    def arguments(self, attempt: Attempt) -> dict[str, Any]:
+        """Return the call's keyword arguments for an attempt."""
+        options, num_ctx = self.kwargs.get("options"), attempt.allowance.num_ctx
+        if not options or num_ctx is None or "num_ctx" in options:
+            return dict(self.kwargs)
+        return {**self.kwargs, "options": {**options, "num_ctx": num_ctx}}
+
+
+class TokenBuffer:
+    """Stands in for a run manager while an answer may still be thrown away; ``replay`` hands the tokens on."""
+
+    def __init__(self) -> None:
+        self._tokens: list[tuple[str, dict[str, Any]]] = []
+
+    def on_llm_new_token(self, token: str, **kwargs: Any) -> None:
+        """Keep a token."""
+        self._tokens.append((token, kwargs))
+
+    def replay(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return what was kept."""
+        return self._tokens
+
+
+class AsyncTokenBuffer(TokenBuffer):
+    """``TokenBuffer`` for code that awaits."""
+
+    async def on_llm_new_token(self, token: str, **kwargs: Any) -> None:  # type: ignore[override]
+        """Keep a token."""
+        super().on_llm_new_token(token, **kwargs)
+
+
+@dataclass
+class _Run:
+    """The events of one attempt."""
+
+    request: Request
+    attempt: Attempt
+    inner: ChatOllama
+    manager: CallbackManagerForLLMRun = field(init=False)
+    over: bool = False
+
+    def __post_init__(self) -> None:
+        request, attempt, inner = self.request, self.attempt, self.inner
+        callbacks = CallbackManager(handlers=[], parent_run_id=request.parent)
+        callbacks.set_handlers([*request.handlers, *request.candidates.handlers_of(inner)])
+        ls_params = inner._get_ls_params(stop=request.stop)  # noqa: SLF001 (the framework's protected surface)
+        mark = {
+            "router": request.router_id,
+            "request_id": attempt.request_id,
+            "attempt": attempt.number,
+            "model": attempt.model,
+            "host": attempt.host,
+            "task_type": request.plan.recommendation.task.task_type.value,
+            "resident": attempt.choice.resident,
+        }
+        callbacks.add_metadata({**ls_params, METADATA_KEY: mark})
+        self.manager = callbacks.on_chat_model_start(
+            {"name": "ChatOllama", "type": "constructor"},
+            [request.messages],
+            invocation_params={"model": attempt.model, **request.kwargs},
+        )[0]
+
+    def ended(self, result: LLMResult) -> None:
+        self.over = True
+        self.manager.on_llm_end(result)
+
+    def failed(self, error: BaseException) -> None:
+        if self.over:  # left after the last chunk: nothing failed
+            return
+        marks = self.attempt.allowance.marks
+        self.manager.on_llm_error(error, request_sent=None if marks is None else marks.sent_at is not None)
+
+
+@contextmanager
+def _run(request: Request, attempt: Attempt) -> Generator[_Run]:
+    """One attempt: its start event, and its error event when the block raises."""
+    run = _Run(request, attempt, request.chat(attempt))
+    try:
+        yield run
+    except BaseException as error:
+        run.failed(error)
+        raise
+
+
+@contextmanager
+def _bounded(attempt: Attempt) -> Generator[None]:
+    """Carry the attempt's limits of time to the transport, for the call that sends."""
+    token = attempt_bounds.set(attempt.allowance.bounds)
+    try:
+        yield
+    finally:
+        attempt_bounds.reset(token)
+
+
+def send(request: Request, attempt: Attempt, buffer: TokenBuffer | None) -> ChatResult:
+    """Ask an attempt's model for a whole answer."""
+    with _run(request, attempt) as run, _bounded(attempt):
+        request.candidates.acquire(run.inner)
+        result = run.inner._generate(  # noqa: SLF001
+            request.messages,
+            request.stop,
+            buffer,  # type: ignore[arg-type]
+            **request.arguments(attempt),
+        )
+        _accept(request, run, result)
+        return result
+
+
+async def asend(request: Request, attempt: Attempt, buffer: AsyncTokenBuffer | None) -> ChatResult:
+    """Async form of ``send``."""
+    with _run(request, attempt) as run, _bounded(attempt):
+        await request.candidates.aacquire(run.inner)
+        result = await run.inner._agenerate(  # noqa: SLF001
+            request.messages,
+            request.stop,
+            buffer,  # type: ignore[arg-type]
+            **request.arguments(attempt),
+        )
+        _accept(request, run, result)
+        return result
+
+
+def _accept(request: Request, run: _Run, result: ChatResult) -> None:
+    """Refuse an answer that is not whole, empty or not as asked; else fire the end event."""
+    attempt, generation = run.attempt, result.generations[0]
+    attempt.load_seconds = seconds((generation.generation_info or {}).get("load_duration"))
+    if not is_whole(result):
+        raise TruncatedStreamError(f"The answer of {attempt.model} ended before its last line (no `done`).")
+    if is_empty(result):
+        attempt.unusable = result
+        raise EmptyAnswerError(f"{attempt.model} answered with nothing.")
+    if request.check is not None:
+        request.check(generation, attempt, result)
+    run.ended(LLMResult(generations=[[generation]]))
+
+
+def send_stream(request: Request, attempt: Attempt) -> Generator[ChatGenerationChunk]:
+    """Ask an attempt's model for a stream. The end event comes before the last chunk is handed out."""
+    with _run(request, attempt) as run:
+        stream = run.inner._stream(  # noqa: SLF001
+            continued(request.messages, attempt), request.stop, **request.arguments(attempt)
+        )
+        events = _StreamEvents(request, run)
+        with closing(stream) as chunks:  # type: ignore[type-var]
+            with _bounded(attempt):
+                request.candidates.acquire(run.inner)
+                first = next(chunks, None)
+            if first is not None:
+                yield events.note(first)
+            for chunk in chunks:
+                yield events.note(chunk)
+
+
+async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[ChatGenerationChunk]:
+    """Async form of ``send_stream``."""
+    with _run(request, attempt) as run:
+        stream = run.inner._astream(  # noqa: SLF001
+            continued(request.messages, attempt), request.stop, **request.arguments(attempt)
+        )
+        events = _StreamEvents(request, run)
+        async with aclosing(stream) as chunks:  # type: ignore[type-var]
+            with _bounded(attempt):
+                await request.candidates.aacquire(run.inner)
+                first = await anext(chunks, None)
+            if first is not None:
+                yield events.note(first)
+            async for chunk in chunks:
+                yield events.note(chunk)
+
+
+class _StreamEvents:
+    """The events of a streamed attempt: a token event until the first usable chunk, or each if one wants them."""
+
+    def __init__(self, request: Request, run: _Run) -> None:
+        self._request = request
+        self._run = run
+        self._chunks: list[ChatGenerationChunk] = []
+        self._tokens = True
+
+    def note(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+        self._chunks.append(chunk)
+        if self._tokens:
+            self._run.manager.on_llm_new_token(chunk.text, chunk=chunk)
+            self._tokens = self._request.every_token or not CHUNKS.usable(chunk)
+        if CHUNKS.done(chunk):
+            self._end()
+        return chunk
+
+    def _end(self) -> None:
+        whole = joined(self._chunks)
+        check = self._request.check
+        if check is not None:
+            check.stream(whole, self._run.attempt, self._chunks)
+        self._run.ended(LLMResult(generations=[[whole]]))

@@ -1,0 +1,158 @@
+"""LangChain's messages and chunks, as the core sees them. Reads only: nothing a caller handed in is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+
+from routed_ollama import Attempt, AttemptPlan, Candidate, Message, continuation_messages, with_tag
+
+_ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "function": "tool"}
+_SECOND = 1e9
+"""Nanoseconds; Ollama's durations are in them."""
+
+
+def to_core(messages: Sequence[BaseMessage]) -> list[Message]:
+    """Return the conversation in the core's own words."""
+    return [_to_core(message) for message in messages]
+
+
+def _to_core(message: BaseMessage) -> Message:
+    content = message.content
+    role = _ROLES.get(message.type, getattr(message, "role", "user"))
+    if isinstance(content, str):
+        text, images = content, 0
+    else:
+        text, images = _blocks(content)
+    if not isinstance(message, AIMessage):
+        return Message(role, text, images)
+    return Message(
+        role,
+        text,
+        images,
+        tool_calls=len(message.tool_calls),
+        thinking="reasoning_content" in message.additional_kwargs,
+        model=written_by(message),
+    )
+
+
+def _blocks(content: Sequence[Any]) -> tuple[str, int]:
+    texts, images = [], 0
+    for block in content:
+        if isinstance(block, str):
+            texts.append(block)
+        elif isinstance(block, dict):
+            if isinstance(block.get("text"), str):
+                texts.append(block["text"])
+            images += block.get("type") in {"image", "image_url"}
+    return "\n".join(texts), images
+
+
+def written_by(message: AIMessage) -> str | None:
+    """Return the model that wrote a message, where its metadata tells."""
+    name = message.response_metadata.get("model") or message.response_metadata.get("model_name")
+    return name if isinstance(name, str) else None
+
+
+def answering(messages: Sequence[BaseMessage]) -> tuple[Candidate | None, bool]:
+    """Return who is answering a conversation, and whether it must stay so: its tool calls or reasoning are in it."""
+    for message in reversed(messages):
+        if isinstance(message, AIMessage) and (model := written_by(message)):
+            routing = message.response_metadata.get("routing")
+            host = routing.get("host", "") if isinstance(routing, Mapping) else ""
+            own = bool(message.tool_calls) or "reasoning_content" in message.additional_kwargs
+            return Candidate(with_tag(model), str(host)), own
+    return None, False
+
+
+def continued(messages: list[BaseMessage], attempt: Attempt) -> list[BaseMessage]:
+    """Return the messages to send: with what stands already, when an answer broke off."""
+    if not attempt.continues:
+        return messages
+    added = continuation_messages(attempt.continues, prefill=bool(attempt.info.continues_prefill))
+    kinds = {"assistant": AIMessage, "user": HumanMessage}
+    return [*messages, *(kinds[role](content=text) for role, text in added)]
+
+
+def seconds(nanoseconds: Any) -> float | None:
+    """Return a duration of Ollama's in seconds; None when it is absent or not a number."""
+    return nanoseconds / _SECOND if isinstance(nanoseconds, int | float) and not isinstance(nanoseconds, bool) else None
+
+
+class LangChainChunks:
+    """How the core's loops look at LangChain's chunks; see ``routed_ollama.ChunkView``."""
+
+    def text(self, chunk: ChatGenerationChunk, /) -> str:
+        """Return its plain text."""
+        return chunk.text
+
+    def usable(self, chunk: ChatGenerationChunk, /) -> bool:
+        """Whether it carries a tool call, reasoning, or text that is more than white space."""
+        if chunk.text.strip():
+            return True
+        message = chunk.message
+        return bool(getattr(message, "tool_calls", None) or message.additional_kwargs.get("reasoning_content"))
+
+    def joinable(self, chunk: ChatGenerationChunk, /) -> bool:
+        """Whether it is plain text, which another model can go on with."""
+        return not getattr(chunk.message, "tool_calls", None)
+
+    def done(self, chunk: ChatGenerationChunk, /) -> bool:
+        """Whether it is the server's last line."""
+        info = chunk.generation_info
+        return info is not None and info.get("done") is True
+
+    def with_text(self, chunk: ChatGenerationChunk, text: str, /) -> ChatGenerationChunk:
+        """Return it with other text."""
+        message = chunk.message.model_copy(update={"content": text})
+        return ChatGenerationChunk(message=message, generation_info=chunk.generation_info)
+
+    def with_route(self, chunk: ChatGenerationChunk, attempt: Attempt, /) -> ChatGenerationChunk:
+        """Put the route into its metadata. One chunk carries it: metadata of chunks is added up when they are."""
+        info = chunk.generation_info or {}
+        attempt.load_seconds = seconds(info.get("load_duration"))
+        chunk.message.response_metadata = {**chunk.message.response_metadata, "routing": attempt.route()}
+        return chunk
+
+
+CHUNKS = LangChainChunks()
+
+
+def with_route(result: ChatResult, plan: AttemptPlan) -> ChatResult:
+    """Put the route into an answer's metadata."""
+    message = result.generations[0].message
+    message.response_metadata = {**message.response_metadata, "routing": plan.route()}
+    return result
+
+
+def is_whole(result: ChatResult) -> bool:
+    """Whether a server's last line is in an answer."""
+    info = result.generations[0].generation_info or {}
+    return info.get("done") is True
+
+
+def is_empty(result: ChatResult) -> bool:
+    """Whether an answer holds no text, no tool call and no reasoning."""
+    message = result.generations[0].message
+    return not (
+        result.generations[0].text.strip()
+        or getattr(message, "tool_calls", None)
+        or message.additional_kwargs.get("reasoning_content")
+    )
+
+
+def joined(chunks: Sequence[ChatGenerationChunk]) -> ChatGenerationChunk:
+    """Return one chunk that says what all of them said, for the end of an attempt; cheaper than adding them up."""
+    last = chunks[-1]
+    calls = [call for chunk in chunks for call in getattr(chunk.message, "tool_calls", ())]
+    message = AIMessageChunk(
+        content="".join(chunk.text for chunk in chunks),
+        tool_calls=calls,
+        usage_metadata=getattr(last.message, "usage_metadata", None),
+        response_metadata=dict(last.generation_info or {}),
+        chunk_position="last",
+    )
+    return ChatGenerationChunk(message=message, generation_info=last.generation_info)

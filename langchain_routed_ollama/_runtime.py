@@ -1,0 +1,144 @@
+"""What a ``RoutedChatOllama`` needs at run time and is not a field: router, candidates, handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_ollama import ChatOllama
+
+from langchain_routed_ollama._candidates import Candidates, ready_candidates
+from langchain_routed_ollama._fields import OPTION_FIELDS, Fields
+from langchain_routed_ollama.callbacks import PerformanceCallbackHandler
+from routed_ollama import Candidate, ConfigurationError, Router, RouterConfig, Timeouts, default_host, with_tag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Made from the fields, and made anew when one changes.
+
+    Attributes:
+        router: decides and learns.
+        candidates: the plain models.
+        scope: what the router may choose among; None for every installed chat model.
+        names: the models as a cache tells them apart.
+        urls: hosts, without credentials.
+        handlers: hear the attempts.
+        every_token: whether one of them may want each token.
+        timeouts: bounds by phase, where the model has its own.
+    """
+
+    router: Router
+    candidates: Candidates
+    scope: tuple[str | Candidate, ...] | None
+    names: tuple[str, ...] | None
+    urls: tuple[str, ...]
+    handlers: tuple[BaseCallbackHandler, ...]
+    every_token: bool
+    timeouts: Timeouts | None
+
+    @classmethod
+    def of(cls, model: Fields) -> Self:
+        """Make it from a model's fields. Contacts nobody.
+
+        Raises:
+            ConfigurationError: an argument is wrong.
+        """
+        ready = [entry for entry in model.models or () if isinstance(entry, ChatOllama)]
+        urls = _urls(model)
+        candidates = _candidates(model, urls, ready)
+        router = model.router or _router(model, urls, candidates)
+        if model.router is not None and (model.hosts or model.base_url):
+            for url in urls:
+                router.add_host(url, candidates.host_client(url))
+        for _, url, client in ready_candidates(ready):
+            router.add_host(url, client)
+        scope = _scope(model, ready)
+        own = tuple(model.attempt_callbacks or ())
+        return cls(
+            router=router,
+            candidates=candidates,
+            scope=scope,
+            names=None if scope is None else tuple(str(entry) for entry in scope),
+            urls=tuple(router.hosts),
+            handlers=(PerformanceCallbackHandler.of_attempts(router), *own),
+            every_token=bool(own) or any(entry.callbacks for entry in ready),
+            timeouts=None if model.timeouts is None else Timeouts.of(model.timeouts),
+        )
+
+    def validate(self, model: Fields) -> None:
+        """Ask the server whether the named models are there, as the plain class does on demand.
+
+        Raises:
+            ValueError: a model is not installed, or no server answers; the plain class's own texts.
+        """
+        names = [entry for entry in model.models or () if isinstance(entry, str)] or [model.model]
+        for name in filter(None, names):
+            ChatOllama(
+                model=name,
+                base_url=_urls(model)[0],
+                client_kwargs=model.client_kwargs,
+                sync_client_kwargs=model.sync_client_kwargs,
+                validate_model_on_init=True,
+            )
+        if not any(names):
+            self.router.recommend_model("")
+
+
+def _urls(model: Fields) -> list[str]:
+    if model.hosts:
+        return list(model.hosts)
+    return [model.base_url or default_host()]
+
+
+def _candidates(model: Fields, urls: Sequence[str], ready: Sequence[ChatOllama]) -> Candidates:
+    fields = {name: getattr(model, name) for name in OPTION_FIELDS if getattr(model, name) is not None}
+    kwargs = {
+        "client_kwargs": model.client_kwargs,
+        "sync_client_kwargs": model.sync_client_kwargs,
+        "async_client_kwargs": model.async_client_kwargs,
+    }
+    key = None if model.api_key is None else model.api_key.get_secret_value()
+    return Candidates(urls, fields, kwargs, api_key=key, timeout=model.timeout, ready=ready)
+
+
+def _router(model: Fields, urls: Sequence[str], candidates: Candidates) -> Router:
+    client: Callable[..., httpx.Client] = candidates.host_client("")
+    given: Sequence[str] | None = model.hosts or ([model.base_url] if model.base_url else None)
+    config = RouterConfig.load(model.config)
+    return Router(
+        hosts=list(given or config.hosts or urls),
+        config=config,
+        prefer=model.prefer,
+        store=model.store,
+        learn=model.learn,
+        mid_stream=model.mid_stream,
+        timeouts=model.timeouts,
+        client=client,
+    )
+
+
+def _scope(model: Fields, ready: Sequence[ChatOllama]) -> tuple[str | Candidate, ...] | None:
+    if model.models is None:
+        return None
+    by_identity = {
+        id(entry): candidate for entry, (candidate, _, _) in zip(ready, ready_candidates(ready), strict=True)
+    }
+    scope: list[str | Candidate] = []
+    for entry in model.models:
+        if isinstance(entry, ChatOllama):
+            scope.append(by_identity[id(entry)])
+        elif isinstance(entry, str):
+            scope.append(with_tag(entry))
+        else:
+            raise ConfigurationError(f"models: expected names and ChatOllama instances, found {type(entry).__name__}.")
+    if not scope:
+        raise ConfigurationError("models is empty. Leave it out to use every installed chat model.")
+    return tuple(dict.fromkeys(scope))

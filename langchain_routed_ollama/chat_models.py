@@ -1,0 +1,369 @@
+"""``RoutedChatOllama``: one LangChain chat model over all the models a person has in Ollama.
+
+Framework plumbing only: what is chosen, and what happens when a model fails, is the core's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Literal, Self, cast
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_ollama import ChatOllama
+from pydantic import BaseModel, PrivateAttr, model_validator
+
+from langchain_routed_ollama._attempts import (
+    AsyncTokenBuffer,
+    Request,
+    TokenBuffer,
+    asend,
+    asend_stream,
+    send,
+    send_stream,
+)
+from langchain_routed_ollama._fields import OPTION_FIELDS, Fields
+from langchain_routed_ollama._messages import CHUNKS, answering, to_core, with_route
+from langchain_routed_ollama._pickling import copied, packed, unpacked
+from langchain_routed_ollama._runtime import Runtime
+from langchain_routed_ollama._version import __version__
+from langchain_routed_ollama.callbacks import METADATA_KEY
+from langchain_routed_ollama.errors import langchain_errors
+from langchain_routed_ollama.structured import AnswerCheck, check_of
+from routed_ollama import (
+    AttemptPlan,
+    Needs,
+    TaskType,
+    acall,
+    astream,
+    call,
+    estimate_tokens,
+    stream,
+)
+
+
+class RoutedChatOllama(Fields):
+    r"""One chat model over all the models you have in Ollama.
+
+    For each request it reads the task, picks the model that answers it best now, and when that model fails it answers
+    with another. It takes the place of ``ChatOllama``: every argument, method and event of that is here.
+
+    Setup:
+        .. code-block:: bash
+
+            pip install "routed-ollama[langchain]"
+            ollama pull llama3.1:8b
+
+    Key init args — routing:
+        models: list of names and ``ChatOllama`` instances, default every installed chat model
+        model: the preferred one
+        hosts: base URLs of several servers
+        prefer: ``"balanced"``, ``"quality"`` or ``"speed"``
+        mid_stream: ``"continue"`` or ``"raise"``
+        timeouts: bounds by phase in seconds
+
+    Key init args — completion and client params:
+        those of ``ChatOllama``: temperature, num_predict, reasoning, format, keep_alive, base_url, client_kwargs, ...
+
+    Instantiate:
+        .. code-block:: python
+
+            from langchain_routed_ollama import RoutedChatOllama
+
+            llm = RoutedChatOllama(models=["llama3.1:8b", "qwen2.5-coder:7b"], temperature=0)
+
+    Invoke:
+        .. code-block:: python
+
+            answer = llm.invoke("Write a REST API endpoint")
+            answer.response_metadata["routing"]["model"]     # who answered
+            answer.response_metadata["routing"]["reason"]    # and why
+
+    Stream, async, tools, structured output:
+        as with ``ChatOllama``.
+
+    Raises:
+        AllModelsFailed: every model that was asked failed; lists each attempt with its cause. A sole candidate's own
+            error is raised unchanged.
+        NoModel, ModelNotInstalled, PromptTooLong, HostUnreachable: nothing could be asked; says why and what to do.
+            Each is a ``langchain_core.exceptions.ModelError`` and a ``routed_ollama.RoutedOllamaError``.
+
+    """
+
+    _runtime: Runtime | None = PrivateAttr(default=None)
+    _check: AnswerCheck | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _prepare_routing(self) -> Self:
+        """Make the router, which contacts nobody, and look at what can be wrong without asking anybody."""
+        self._add_version("langchain-routed-ollama", __version__)
+        runtime = Runtime.of(self)
+        if self.router is None:
+            # A field, so that it survives the rebuilding that configurable_fields does.
+            self.__dict__["router"] = runtime.router
+        self._runtime = runtime
+        if self.validate_model_on_init:
+            runtime.validate(self)
+        return self
+
+    @property
+    def _running(self) -> Runtime:
+        if self._runtime is None:
+            self._runtime = Runtime.of(self)
+        return self._runtime
+
+    # --- copies -------------------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A changed field is in force from the next request on, as in the plain class."""
+        super().__setattr__(name, value)
+        if name in type(self).model_fields:
+            self._runtime = None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy; one with other fields builds its candidates anew."""
+        copied = self.__deepcopy__({}) if deep else super().model_copy()
+        for name, value in (update or {}).items():
+            setattr(copied, name, value)
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Rebuild it from its fields: clients cannot be copied; the router is shared."""
+        given = {name: copied(getattr(self, name)) for name in type(self).model_fields if name != "router"}
+        made = type(self).model_construct(_fields_set=set(self.model_fields_set), **given, router=self.router)
+        made._check = self._check  # noqa: SLF001 (a copy of this very class)
+        return made
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return what is pickled: fields, not clients."""
+        state = dict(super().__getstate__())
+        state["__dict__"] = {k: packed(v) for k, v in state["__dict__"].items() if k != "_serialized"}
+        state["__pydantic_private__"] = {"_runtime": None, "_check": self._check}
+        return state
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Take fields back; candidates are made when first needed."""
+        super().__setstate__({**state, "__dict__": {k: unpacked(v) for k, v in state["__dict__"].items()}})
+
+    # --- what LangChain asks about it ---------------------------------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return "routed-chat-ollama"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        """What tells two models apart, for caches: everything an answer may depend on, and no secret."""
+        return {
+            "models": self._running.names,
+            "model": self.model,
+            "hosts": list(self._running.urls),
+            "prefer": self.prefer,
+            **{name: getattr(self, name) for name in OPTION_FIELDS},
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        """Return what traces say of the outer request; its attempts name the model that was asked."""
+        params = self._get_invocation_params(stop=stop, **kwargs)
+        ls_params = LangSmithParams(
+            ls_provider="ollama",
+            ls_model_name=kwargs.get("model") or self.model or "routed-ollama",
+            ls_model_type="chat",
+            ls_temperature=params.get("temperature", self.temperature),
+        )
+        if self.num_predict is not None:
+            ls_params["ls_max_tokens"] = self.num_predict
+        if ls_stop := stop or params.get("stop") or self.stop:
+            ls_params["ls_stop"] = ls_stop
+        return cast("LangSmithParams", {**ls_params, METADATA_KEY: "outer"})
+
+    def get_num_tokens(self, text: str) -> int:
+        """Return an estimate of a text's length in tokens; no tokenizer is downloaded for it."""
+        return estimate_tokens(text)
+
+    # --- answering ----------------------------------------------------------------------------------------------------
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        running, buffer = self._running, _Buffer(TokenBuffer, run_manager)
+        with langchain_errors():
+            plan = running.router.plan(to_core(messages), scope=running.scope, **self._hints(messages, kwargs))
+            request = self._request(plan, messages, stop, kwargs, run_manager)
+            result = call(plan, lambda attempt: send(request, attempt, buffer.fresh()))
+        for token, details in buffer.kept():
+            cast("CallbackManagerForLLMRun", run_manager).on_llm_new_token(token, **details)
+        return with_route(result, plan)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        running, buffer = self._running, _Buffer(AsyncTokenBuffer, run_manager)
+        with langchain_errors():
+            plan = await running.router.aplan(to_core(messages), scope=running.scope, **self._hints(messages, kwargs))
+            request = self._request(plan, messages, stop, kwargs, run_manager)
+            result = await acall(plan, lambda attempt: asend(request, attempt, buffer.fresh()))
+        for token, details in buffer.kept():
+            await cast("AsyncCallbackManagerForLLMRun", run_manager).on_llm_new_token(token, **details)
+        return with_route(result, plan)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        running = self._running
+        with langchain_errors():
+            plan = running.router.plan(to_core(messages), scope=running.scope, **self._hints(messages, kwargs))
+            request = self._request(plan, messages, stop, kwargs, run_manager)
+            for chunk in stream(plan, lambda attempt: send_stream(request, attempt), CHUNKS, hold=self._holds):
+                if run_manager:
+                    run_manager.on_llm_new_token(chunk.text, verbose=self.verbose)
+                yield chunk
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        running = self._running
+        with langchain_errors():
+            plan = await running.router.aplan(to_core(messages), scope=running.scope, **self._hints(messages, kwargs))
+            request = self._request(plan, messages, stop, kwargs, run_manager)
+            chunks = astream(plan, lambda attempt: asend_stream(request, attempt), CHUNKS, hold=self._holds)
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    if run_manager:
+                        await run_manager.on_llm_new_token(chunk.text, verbose=self.verbose)
+                    yield chunk
+
+    @property
+    def _holds(self) -> bool:
+        return self._check is not None and self._check.holds
+
+    def _hints(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return what the plan needs to know; takes what concerns the routing alone out of the call's arguments."""
+        model, task_type, prefer = kwargs.pop("model", None), kwargs.pop("task_type", None), kwargs.pop("prefer", None)
+        sticky, stay = answering(messages)
+        options = kwargs.get("options") or {}
+        limit = options.get("num_predict", self.num_predict)
+        tools, form = kwargs.get("tools"), kwargs.get("format", self.format) or kwargs.get("response_format")
+        return {
+            "needs": Needs(
+                tools=bool(tools),
+                thinking=bool(kwargs.get("reasoning", self.reasoning)),
+                structured_output=bool(form),
+            ),
+            "task_type": TaskType(task_type) if task_type else None,
+            "prefer": prefer or self.prefer,
+            "preferred": self.model,
+            "first": (model,) if model else (),
+            "sticky": sticky,
+            "stay": stay,
+            "extra_tokens": (len(str(tools)) + len(str(form))) // 4 if tools or form else 0,
+            "max_output_tokens": limit if isinstance(limit, int) and limit > 0 else None,
+            "joinable": not form,
+            "mid_stream": self.mid_stream,
+            "max_attempts": self.max_attempts or (None if self.max_retries is None else self.max_retries + 1),
+            "timeouts": self._running.timeouts,
+        }
+
+    def _request(
+        self,
+        plan: AttemptPlan,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        kwargs: dict[str, Any],
+        run_manager: Any,
+    ) -> Request:
+        running = self._running
+        return Request(
+            messages,
+            stop,
+            kwargs,
+            plan,
+            running.candidates,
+            running.handlers,
+            running.router.id,
+            self._check,
+            run_manager.run_id if run_manager else None,
+            running.every_token,
+        )
+
+    # --- tools and structure ------------------------------------------------------------------------------------------
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: dict[str, Any] | str | bool | None = None,  # noqa: ARG002 (Ollama has no such thing; nor has the plain class)
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind tools. Only models that have the ``tools`` capability are asked then.
+
+        Args:
+            tools: definitions of any kind that ``convert_to_openai_tool`` takes.
+            tool_choice: ignored, as in ``ChatOllama``: Ollama does not support it.
+            **kwargs: bound as they are.
+        """
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        method: Literal["function_calling", "json_mode", "json_schema"] = "json_schema",
+        include_raw: bool = False,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Return the model with answers parsed as ``schema``; as in ``ChatOllama``, but for one thing.
+
+        An answer that cannot be parsed is a failure like another: the next model is asked.
+
+        Args:
+            schema: a Pydantic class, a ``TypedDict``, a JSON schema or an OpenAI tool definition.
+            method: ``"json_schema"``, ``"function_calling"`` or ``"json_mode"``.
+            include_raw: return ``raw``, ``parsed`` and ``parsing_error``, and never raise for what cannot be parsed.
+            **kwargs: ``strict`` is ignored; anything else is a ``ValueError``.
+        """
+        plain = cast("Any", ChatOllama.with_structured_output)
+        checked = self.model_copy()
+        checked._check = check_of(plain(self, schema, method=method, **kwargs))  # noqa: SLF001 (a copy of this very class)
+        return cast(
+            "Runnable[LanguageModelInput, dict[str, Any] | BaseModel]",
+            plain(checked, schema, method=method, include_raw=include_raw, **kwargs),
+        )
+
+
+class _Buffer:
+    """Keeps the tokens of the attempt under way for handlers of the outer request, when there are any."""
+
+    def __init__(self, kind: type[TokenBuffer], run_manager: Any) -> None:
+        self._kind = kind if run_manager is not None and run_manager.handlers else None
+        self._buffer: Any = None
+
+    def fresh(self) -> Any:
+        self._buffer = None if self._kind is None else self._kind()
+        return self._buffer
+
+    def kept(self) -> list[tuple[str, dict[str, Any]]]:
+        return [] if self._buffer is None else self._buffer.replay()

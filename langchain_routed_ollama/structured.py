@@ -1,0 +1,62 @@
+"""Structured output whose parser stands inside the model: an answer that cannot be parsed is a failure like another.
+
+The chain that the caller gets is the plain class's own, so it parses (and fails) as that does. The same parser looks at
+each model's answer before, and has the next model asked when it cannot be parsed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.exceptions import OutputParserException
+from langchain_core.output_parsers import BaseCumulativeTransformOutputParser, BaseLLMOutputParser, PydanticOutputParser
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
+from langchain_core.runnables import RunnableSequence
+from pydantic import ValidationError
+
+from routed_ollama import Attempt, InvalidAnswerError
+
+_SHOWN = 200
+"""Characters of an unfit answer that its error shows."""
+
+
+class AnswerCheck:
+    """Looks whether an answer can be parsed as asked.
+
+    Args:
+        parser: the one that parses it afterwards.
+
+    Attributes:
+        holds: whether a stream is held back until its end was seen. It is where the parser gives nothing before the
+            end anyway; a parser of JSON gives parts as they come, and so is given them.
+    """
+
+    def __init__(self, parser: BaseLLMOutputParser[Any]) -> None:
+        self._parser = parser
+        partial = isinstance(parser, BaseCumulativeTransformOutputParser)
+        self.holds = isinstance(parser, PydanticOutputParser) or not partial
+
+    def __call__(self, generation: ChatGeneration, attempt: Attempt, answer: Any) -> None:
+        """Raise ``InvalidAnswerError`` when an answer cannot be parsed; note it, should nothing better come."""
+        if problem := self._problem(generation):
+            attempt.unusable = answer
+            text = " ".join(generation.text.split())
+            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+            raise InvalidAnswerError(f"{attempt.model} answered {shown!r}, which is not as asked: {problem}")
+
+    def stream(self, whole: ChatGeneration, attempt: Attempt, chunks: list[ChatGenerationChunk]) -> None:
+        """The same for a stream that has ended."""
+        self(whole, attempt, chunks if self.holds else None)
+
+    def _problem(self, generation: ChatGeneration) -> str:
+        try:
+            parsed = self._parser.parse_result([generation])
+        except (OutputParserException, ValidationError, ValueError) as error:
+            return " ".join(str(error).split())[:_SHOWN]
+        return "no tool was called" if parsed is None else ""
+
+
+def check_of(chain: Any) -> AnswerCheck | None:
+    """Return the check for a chain of model and parser; None for one without a parser."""
+    last = chain.last if isinstance(chain, RunnableSequence) else None
+    return AnswerCheck(last) if isinstance(last, BaseLLMOutputParser) else None
