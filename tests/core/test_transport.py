@@ -837,9 +837,10 @@ def test_wrapped_transports_are_entered_and_left() -> None:
 def test_the_clients_limits_hold_and_the_wait_for_them_is_bounded(serve) -> None:
     built = build_transport({"limits": httpx.Limits(max_connections=1), "timeout": None}, async_=False)
     url = serve(silent_after_one_chunk).url
-    with httpx.Client(**built) as client, client.stream("GET", url):
-        with bounded(Bounds(LONG, 0.2, LONG)), pytest.raises(httpx.PoolTimeout):
-            client.get(url)
+    bounds = Bounds(LONG, 0.2, LONG)
+    client = httpx.Client(**built)
+    with client, client.stream("GET", url), bounded(bounds), pytest.raises(httpx.PoolTimeout):
+        client.get(url)
 
 
 def test_a_wrapped_transport_may_stand_alone() -> None:

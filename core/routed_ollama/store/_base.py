@@ -1,0 +1,116 @@
+"""What a store is, and the words a store's parts speak with each other. No I/O."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from routed_ollama.errors import RoutedOllamaWarning
+from routed_ollama.types import Outcome
+
+MAX_OUTCOMES = 50_000
+"""How many outcomes are kept; at about 200 bytes each, 10 MB."""
+
+MAX_AGE = 90 * 86_400.0
+"""Seconds after which an outcome is forgotten: models and drivers change, so older speeds tell little."""
+
+FLUSH_SECONDS = 10.0
+"""How long `flush` waits unless told otherwise."""
+
+_LOG = logging.getLogger("routed_ollama")
+_said: set[str] = set()
+
+
+class Store(Protocol):
+    """Where history and small state live. Numbers and names only: no prompt, no answer, no credential.
+
+    An object of your own with these members can be given wherever a store is asked for. None of the methods that write
+    may block their caller for I/O, or raise for it.
+    """
+
+    @property
+    def persistent(self) -> bool:
+        """Whether what is written outlives the process, as far as is known: a file is opened when first used."""
+
+    @property
+    def location(self) -> str:
+        """Where that is, for people; for a persistent store, what `open_store` opens it by. No credentials."""
+
+    def record(self, outcome: Outcome) -> None:
+        """Keep what became of an attempt."""
+
+    def record_feedback(self, request_id: str, quality: float) -> None:
+        """Set the quality (0 to 10) of the attempt that answered a request."""
+
+    def outcomes(self, since: float | None = None, limit: int | None = None) -> list[Outcome]:
+        """The newest ``limit`` outcomes since a time (UTC seconds), oldest first; those just recorded included."""
+
+    def load_state(self, key: str) -> dict[str, Any] | None:
+        """What `save_state` was last given for a key; ``None`` when nothing was."""
+
+    def save_state(self, key: str, value: Mapping[str, Any]) -> None:
+        """Keep a small mapping of JSON values. Raises ``TypeError`` for others."""
+
+    def flush(self, timeout: float | None = FLUSH_SECONDS) -> bool:
+        """Wait, ``timeout`` seconds at most, until all is written; whether it is."""
+
+    def close(self) -> None:
+        """Flush and let go of everything. A closed store opens itself again when it is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An outcome to be kept."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A quality to be set."""
+
+    request_id: str
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A state to be kept, as JSON."""
+
+    key: str
+    text: str
+
+
+Change = Recorded | Judged | Saved
+"""What a writer is given to write."""
+
+
+def encode_state(value: Mapping[str, Any]) -> str:
+    """State as text; ``TypeError`` for what JSON cannot hold."""
+    return json.dumps(dict(value), separators=(",", ":"))
+
+
+def decode_state(text: str | None) -> dict[str, Any] | None:
+    """State from text; ``None`` for text that holds none."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def say_once(key: str, message: str) -> None:
+    """Warn, once in this process for a key. Where warnings are errors it is logged: a store does not raise."""
+    if key in _said:
+        return
+    _said.add(key)
+    try:
+        warnings.warn(message, RoutedOllamaWarning, stacklevel=2)
+    except RoutedOllamaWarning:
+        _LOG.warning("%s", message)

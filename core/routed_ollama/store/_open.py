@@ -1,0 +1,81 @@
+"""From what a person wrote to a store. Nothing is opened here."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from routed_ollama.errors import ConfigurationError
+from routed_ollama.store._base import Store
+from routed_ollama.store._memory import MemoryStore
+from routed_ollama.store._sqlite import SQLiteStore
+
+_MEMBERS = ("record", "record_feedback", "outcomes", "load_state", "save_state", "flush", "close")
+_MEMORY = frozenset({"memory", "memory://", ":memory:", "sqlite://", "sqlite:///:memory:"})
+_REDIS = frozenset({"redis", "rediss", "unix"})
+_KNOWN = "'memory', a path, 'sqlite:///path', or a store object"
+
+
+def open_store(spec: str | Path | Store | None = None) -> Store:
+    """The store a person named. No file is touched before it is first used.
+
+    Args:
+        spec: ``None``, the file ``history.sqlite3`` in the user's state folder; ``"memory"``; a path; ``sqlite:///path``
+            (relative; an absolute one begins with a fourth slash, or a drive letter); or a store, used as it is.
+
+    Raises:
+        ConfigurationError: it names no store. URLs are not repeated, since they may hold a password.
+
+    Example:
+        >>> open_store("memory").location
+        'memory'
+    """
+    if spec is None:
+        return SQLiteStore(default_path())
+    if isinstance(spec, Path):
+        return SQLiteStore(_expanded(spec))
+    if isinstance(spec, str):
+        return _from_text(spec.strip())
+    missing = [name for name in _MEMBERS if not callable(getattr(spec, name, None))]
+    if missing:
+        kind = type(spec).__name__
+        raise ConfigurationError(
+            f"store: an object of type {kind} is no store: it lacks {', '.join(missing)}; give {_KNOWN}"
+        )
+    return spec
+
+
+def default_path() -> Path:
+    """Where history is kept unless told otherwise: the state folder the platform gives each user."""
+    from platformdirs import user_state_path  # noqa: PLC0415 (needed by the default store alone)
+
+    return user_state_path("routed-ollama", appauthor=False) / "history.sqlite3"
+
+
+def _from_text(spec: str) -> Store:
+    if spec in _MEMORY:
+        return MemoryStore()
+    scheme, separator, rest = spec.partition("://")
+    if not separator:
+        if not spec:
+            raise ConfigurationError(f"store: is empty; give {_KNOWN}")
+        return SQLiteStore(_expanded(Path(spec)))
+    if scheme == "sqlite":
+        if not rest.startswith("/"):
+            raise ConfigurationError("store: 'sqlite://...' needs three slashes before its path: 'sqlite:///path'")
+        return SQLiteStore(_expanded(Path(rest[1:])))
+    if scheme in _REDIS:
+        raise ConfigurationError(
+            f"store: '{scheme}://...' needs the extra routed-ollama[redis], which this version does not have yet; "
+            f"give {_KNOWN}"
+        )
+    nearest = difflib.get_close_matches(scheme, ["sqlite", "redis"], n=1)
+    hint = f"did you mean '{nearest[0]}://'? " if nearest else ""
+    raise ConfigurationError(f"store: '{scheme}://...' is of no known kind; {hint}give {_KNOWN}")
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(f"store: {path} cannot be found: {error}") from error
