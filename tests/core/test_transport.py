@@ -743,6 +743,25 @@ def test_closing_the_client_closes_its_loops_connections(serve) -> None:
     asyncio.run(main())
 
 
+async def test_a_response_may_outlive_its_client(serve) -> None:
+    go_on = threading.Event()
+
+    def two_chunks(peer: Peer) -> None:
+        peer.headers()
+        peer.chunk("a")
+        go_on.wait(10)
+        peer.chunk("b")
+        peer.end()
+
+    request = httpx.Request("GET", serve(two_chunks).url)
+    with bounded(Bounds(LONG, LONG, LONG)):
+        response = await httpx.AsyncClient(**build_transport({}, async_=True)).send(request, stream=True)
+    gc.collect()
+    await asyncio.sleep(0)  # what collecting has scheduled gets its turn
+    go_on.set()
+    assert await response.aread() == b"ab"
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_loop_that_was_closed_without_shutting_down_is_forgotten(serve) -> None:
     server = serve(lambda peer: peer.answer("hello"))

@@ -83,7 +83,10 @@ class LoopPooledTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send through the running loop's pool for the URL's scheme."""
         pools = await self._pools_here()
-        return await pools.of(request.url.scheme).handle_async_request(request)
+        response = await pools.of(request.url.scheme).handle_async_request(request)
+        # Pools that are collected close their connections; so a response that outlives its client keeps them.
+        response.extensions = {**response.extensions, "routed_ollama_pools": pools}
+        return response
 
     async def aclose(self) -> None:
         """Close the running loop's connections; those of other loops are closed when these shut down."""
