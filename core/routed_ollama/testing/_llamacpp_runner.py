@@ -13,12 +13,13 @@ import re
 import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
+from routed_ollama.testing import _llamacpp_child
 from routed_ollama.testing._llamacpp_tools import ToolCallReader
 from routed_ollama.testing.engine import (
     ChatMessage,
@@ -32,6 +33,7 @@ from routed_ollama.testing.engine import (
     Piece,
 )
 
+_End = TypeVar("_End")
 _OPTIONS = {
     "temperature": 0.8,
     "top_k": 40,
@@ -107,6 +109,11 @@ class LlamaCppRunner:
         """Of the process."""
         return self._process.pid
 
+    @property
+    def url(self) -> str:
+        """Where the process listens."""
+        return self._process.url
+
     async def close(self) -> None:
         """End the process and wait for its end. Safe to call twice."""
         self._broken = True
@@ -155,14 +162,14 @@ class LlamaCppRunner:
             return prompt
         if not request.truncate:
             raise ContextExceededError(prompt_tokens=len(prompt), num_ctx=self._num_ctx)
-        keep = min(max(0, request.options.get("num_keep", _NUM_KEEP)), self._prompt_limit - 1)
+        keep = min(_num_keep(request), self._prompt_limit - 1)
         return prompt[:keep] + prompt[keep + excess :]
 
     def _payload(self, prompt: Sequence[int], request: GenerationRequest) -> dict[str, Any]:
         options: dict[str, Any] = {**_OPTIONS, **request.options}
         payload: dict[str, Any] = {name: options[name] for name in _PASSED_ON if options.get(name) is not None}
         payload |= {"prompt": prompt, "stream": True, "n_predict": self._limit(len(prompt), request)}
-        payload["n_keep"] = options.get("num_keep", _NUM_KEEP)
+        payload["n_keep"] = _num_keep(request)
         payload["stop"] = [text for text in options.get("stop") or () if text]
         if request.logprobs:
             payload["n_probs"] = max(1, request.top_logprobs)
@@ -183,7 +190,7 @@ class LlamaCppRunner:
         except httpx.TransportError as error:
             raise self._crashed() from error
         if response.is_error:
-            raise EngineError(_reason(response))
+            raise EngineError(_text_of(response.json()))
         return response.json()
 
     async def _complete(self, payload: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
@@ -192,15 +199,16 @@ class LlamaCppRunner:
             async with self._client.stream("POST", "/completion", json=payload) as response:
                 if response.is_error:
                     await response.aread()
-                    raise EngineError(_reason(response))
+                    raise EngineError(_text_of(response.json()))
                 async for line in response.aiter_lines():
-                    if line.startswith("error: "):
-                        raise EngineError(str(json.loads(line[7:]).get("message")))
-                    if line.startswith("data: {"):
-                        event = json.loads(line[6:])
-                        yield event
-                        if event["stop"]:
-                            return
+                    if not line.startswith("data: {"):
+                        continue
+                    event = json.loads(line[6:])
+                    if "error" in event:
+                        raise EngineError(_text_of(event))
+                    yield event
+                    if event["stop"]:
+                        return
         except httpx.TransportError as error:
             raise self._crashed() from error
         raise self._crashed()
@@ -223,11 +231,14 @@ class _Process:
     @classmethod
     async def start(cls, weights: Weights, settings: LoadSettings) -> _Process:
         pipe = asyncio.subprocess.PIPE
-        command = (sys.executable, "-m", "routed_ollama.testing._llamacpp_child", *_arguments(weights, settings))
+        # By its path, not its name: so it imports nothing of this package, and finds it however the parent found it.
+        command = (sys.executable, "-P", _llamacpp_child.__file__, *_arguments(weights, settings))
         self = cls(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe))
         try:
-            ready = await _stream(self._process.stdout).readline()
-        except asyncio.CancelledError:  # the client has left: a load that nobody waits for is given up
+            ready = await _pipe(self._process.stdout).readline()
+        except asyncio.CancelledError:  # the client has left; while it loads, it cannot hear that its input ended
+            with suppress(ProcessLookupError):
+                self._process.terminate()
             await self.end()
             raise
         if not ready:
@@ -246,10 +257,7 @@ class _Process:
         return self._process.returncode is None
 
     async def end(self) -> None:
-        if (leash := self._process.stdin) is not None:
-            leash.close()
-        if self.running and not self.url:  # while it loads it cannot hear that its input ended
-            self._process.terminate()
+        _pipe(self._process.stdin).close()
         try:
             await asyncio.wait_for(self._process.wait(), _CLOSE_SECONDS)
         except TimeoutError:  # pragma: no cover - llama.cpp has never been seen to survive the above
@@ -259,7 +267,7 @@ class _Process:
 
     async def _read_log(self) -> None:
         """Keep the pipe empty, or the process would wait for it; what matters is how it begins."""
-        while chunk := await _stream(self._process.stderr).read(4096):
+        while chunk := await _pipe(self._process.stderr).read(4096):
             if len(self._log) < _LOG_BYTES:
                 self._log += chunk
 
@@ -290,10 +298,10 @@ def _arguments(weights: Weights, settings: LoadSettings) -> list[str]:
     return [*arguments, "--", weights.path]
 
 
-def _stream(reader: asyncio.StreamReader | None) -> asyncio.StreamReader:
-    if reader is None:  # pragma: no cover - every stream was asked for
+def _pipe(end: _End | None) -> _End:
+    if end is None:  # pragma: no cover - asyncio leaves out only pipes that were not asked for
         raise AssertionError
-    return reader
+    return end
 
 
 def _exit_text(status: int) -> str:
@@ -301,12 +309,13 @@ def _exit_text(status: int) -> str:
     return f"exit status {status}" if status >= 0 else f"signal: {signal.strsignal(-status)}".lower()
 
 
-def _reason(response: httpx.Response) -> str:
-    """The text of llama.cpp's error."""
-    try:
-        return str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return response.text
+def _num_keep(request: GenerationRequest) -> int:
+    return max(0, int(request.options.get("num_keep", _NUM_KEEP)))
+
+
+def _text_of(error: Mapping[str, Any]) -> str:
+    """llama.cpp's words."""
+    return str(error["error"]["message"])
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:
