@@ -126,7 +126,7 @@ class Fields(BaseChatModel):
         """Map other chat models' names, and warn of names that mean nothing here."""
         if not isinstance(data, dict):
             return data
-        mapped = {RENAMED.get(name, name): value for name, value in data.items()}
+        mapped: dict[str, Any] = {str(RENAMED.get(name, name)): value for name, value in data.items()}
         known: list[str] = list(cls.model_fields)
         known += [field.alias for field in cls.model_fields.values() if field.alias]
         for name in [name for name in mapped if name not in known]:

@@ -79,7 +79,7 @@ class Runtime:
         Raises:
             ValueError: a model is not installed, or no server answers; the plain class's own texts.
         """
-        names = [entry for entry in model.models or () if isinstance(entry, str)] or [model.model]
+        names: list[str | None] = [entry for entry in model.models or () if isinstance(entry, str)] or [model.model]
         for name in filter(None, names):
             ChatOllama(
                 model=name,

@@ -137,7 +137,8 @@ class RoutedChatOllama(Fields):
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Rebuild it from its fields: clients cannot be copied; the router is shared."""
         given = {name: copied(getattr(self, name)) for name in type(self).model_fields if name != "router"}
-        made = type(self).model_construct(_fields_set=set(self.model_fields_set), **given, router=self.router)
+        fields_set = set(self.model_fields_set)
+        made = cast("Self", type(self).model_construct(_fields_set=fields_set, **given, router=self.router))
         made._check = self._check  # noqa: SLF001 (a copy of this very class)
         return made
 
