@@ -258,7 +258,6 @@ def _card(
         quantization=header.quantization,
         template=shown,
         system=system,
-        license=str(header.metadata.get("general.license") or ""),
         parameters=MappingProxyType(options),
         model_info=MappingProxyType(_model_info(header)),
         tensors=tuple({"name": t.name, "type": t.type, "shape": list(t.shape)} for t in header.tensors),
