@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from routed_ollama.testing.clock import FakeClock
     from routed_ollama.testing.engine import Finish, GenerationRequest, Piece, ToolCall
     from routed_ollama.testing.faults import Fault
-    from routed_ollama.testing.scripted import Gate, ScriptedModel
-    from routed_ollama.testing.server import OllamaServer, RecordedRequest
+    from routed_ollama.testing.recorded import RecordedRequest
+    from routed_ollama.testing.script import Gate
+    from routed_ollama.testing.scripted import ScriptedModel
+    from routed_ollama.testing.server import OllamaServer
 
 __all__ = [
     "FakeClock",
@@ -38,11 +40,11 @@ _HOMES = {
     "FakeClock": "clock",
     "Fault": "faults",
     "Finish": "engine",
-    "Gate": "scripted",
+    "Gate": "script",
     "GenerationRequest": "engine",
     "OllamaServer": "server",
     "Piece": "engine",
-    "RecordedRequest": "server",
+    "RecordedRequest": "recorded",
     "ScriptedModel": "scripted",
     "ToolCall": "engine",
 }

@@ -14,13 +14,17 @@ _strings = sequence(string, "[]string")
 
 
 def _properties(value: Any, struct: str, path: str) -> dict[str, Any]:
-    return schema.ordered_map(_PROPERTY)(value, struct, path)
+    return _PROPERTIES(value, struct, path)
+
+
+def _alternative(value: Any, struct: str, path: str) -> dict[str, Any]:
+    return _PROPERTY(value, struct, path)
 
 
 _PROPERTY = Struct(
     "ToolProperty",
     {
-        "anyOf": sequence(lambda value, struct, path: _PROPERTY(value, struct, path), "[]api.ToolProperty"),
+        "anyOf": sequence(_alternative, "[]api.ToolProperty"),
         "type": schema.property_type,
         "items": anything,
         "description": string,
@@ -30,6 +34,7 @@ _PROPERTY = Struct(
     },
     own_decoder=True,
 )
+_PROPERTIES = schema.ordered_map(_PROPERTY)
 _TOOL = Struct(
     "Tool",
     {

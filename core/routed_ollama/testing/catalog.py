@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from routed_ollama.testing.engine import Engine, ModelCard
 from routed_ollama.testing.errors import ApiError, not_found
 from routed_ollama.testing.names import InvalidNameError, ModelName, NameRequiredError, parse_name
-from routed_ollama.testing.scheduler import Resident
+from routed_ollama.testing.scheduler import Listed
 
 _FEATURES = {"image": "image generation"}
 """Capabilities whose name in an error is another."""
@@ -38,8 +38,8 @@ class Catalog:
     def __init__(self) -> None:
         self._models: dict[str, Installed] = {}
 
-    def __iter__(self) -> Iterable[Installed]:  # type: ignore[misc] - a snapshot, so that adding is safe from any thread
-        return iter(tuple(self._models.values()))
+    def __iter__(self) -> Iterator[Installed]:
+        return iter(tuple(self._models.values()))  # a snapshot: models are added from other threads
 
     def add(self, engine: Engine, now: float) -> Installed:
         """Install a model; one of the same name is replaced."""
@@ -96,13 +96,13 @@ def check_capabilities(installed: Installed, wanted: Iterable[str]) -> None:
         raise ApiError(400, f"{installed.name.full} does not support " + "\n".join(lacking))
 
 
-def list_body(catalog: Catalog, *, since_030: bool) -> dict[str, Any]:
+def list_body(catalog: Catalog, *, llama_server: bool) -> dict[str, Any]:
     """The answer of ``/api/tags``: newest first."""
     models = sorted(catalog, key=lambda each: -int(each.modified))
-    return {"models": [_listed(each, since_030=since_030) for each in models]}
+    return {"models": [_listed(each, llama_server=llama_server) for each in models]}
 
 
-def _listed(installed: Installed, *, since_030: bool) -> dict[str, Any]:
+def _listed(installed: Installed, *, llama_server: bool) -> dict[str, Any]:
     card = installed.card
     listed: dict[str, Any] = {"name": installed.name.short, "model": installed.name.short}
     listed |= {
@@ -115,18 +115,14 @@ def _listed(installed: Installed, *, since_030: bool) -> dict[str, Any]:
         "digest": card.digest,
         "details": details,
     }
-    if since_030:
+    if llama_server:
         details["context_length"] = card.context_length
         listed["capabilities"] = list(card.capabilities)
     return listed
 
 
-def ps_body(residents: Iterable[Resident], now: float) -> dict[str, Any]:
-    """The answer of ``/api/ps``: the one that stays longest first."""
-    entries = [
-        (now + each.keep_alive_seconds if each.expires_at is None else each.expires_at, each) for each in residents
-    ]
-    entries.sort(key=lambda entry: -int(entry[0]))
+def ps_body(listed: Iterable[Listed]) -> dict[str, Any]:
+    """The answer of ``/api/ps``."""
     return {
         "models": [
             {
@@ -135,11 +131,11 @@ def ps_body(residents: Iterable[Resident], now: float) -> dict[str, Any]:
                 "size": each.card.resident_bytes(each.settings.num_ctx),
                 "digest": each.card.digest,
                 "details": _details(each.card),
-                "expires_at": rfc3339(expires),
+                "expires_at": rfc3339(each.expires_at),
                 "size_vram": 0,
                 "context_length": each.settings.num_ctx,
             }
-            for expires, each in entries
+            for each in listed
         ]
     }
 

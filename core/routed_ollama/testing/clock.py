@@ -148,9 +148,9 @@ async def sleep(clock: Clock, seconds: float) -> None:
     """Sleep by that clock; not at all when there is nothing to wait for."""
     if seconds <= 0:
         return
-    woken = asyncio.get_running_loop().create_future()
-    timer = clock.call_later(seconds, lambda: woken.done() or woken.set_result(None))
+    woken = asyncio.Event()
+    timer = clock.call_later(seconds, woken.set)
     try:
-        await woken
+        await woken.wait()
     finally:
         timer.cancel()

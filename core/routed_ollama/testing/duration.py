@@ -1,4 +1,4 @@
-"""Durations as Go writes them: ``5m``, ``1h2m3.5s``, and Ollama's ``keep_alive``, which may also be a number of seconds."""
+"""Durations as Go writes them (``5m``, ``1h2m3.5s``), and Ollama's ``keep_alive``, which may also be in seconds."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def parse_duration(text: str) -> float:
 
 
 def keep_alive(value: Any, struct: str, path: str) -> float | None:  # noqa: ARG001 - a checker's signature
-    """How long a model stays in memory, in seconds: a number, a duration, negative for ever; None where it is not said."""
+    """How long a model stays in memory, in seconds: a number or a duration, negative for ever; None: it is not said."""
     if value is None:
         return None
     if isinstance(value, bool):

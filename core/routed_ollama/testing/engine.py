@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 
 class EngineError(Exception):
@@ -85,6 +85,8 @@ class ModelCard:
     remote_host: str = ""
     """Set for a model that only stands for one in somebody's cloud."""
     remote_model: str = ""
+    native_template: bool = False
+    """Whether it has a chat template of its own instead of Ollama's: from 0.30 on it refuses what is too long."""
 
     def resident_bytes(self, num_ctx: int) -> int:
         """Estimate of the memory it takes when loaded with a context of so many tokens."""
@@ -105,6 +107,9 @@ class LoadSettings:
     use_mmap: bool | None = None
     num_thread: int = 0
     """0: the engine chooses."""
+    draft_num_predict: int = 0
+    context_shift: bool = True
+    """Whether an answer may go on past the end of the context; part of the load from 0.30 on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +119,9 @@ class ToolCall:
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     id: str = ""
+    """The server gives one where the engine does not."""
+    index: int = 0
+    """Its place among the calls of an answer; the server counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,16 +161,22 @@ class GenerationRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
     """The model's parameters and the request's options together; ``stop`` is a list."""
     truncate: bool = True
+    """Whether a prompt that is too long may be cut."""
+    prompt_limit: int = 0
+    """How many tokens of prompt fit; 0: the whole context."""
+    cut_to: int = 0
+    """To how many tokens one that does not fit is cut; 0: to what fits."""
     shift: bool = True
     """Whether an answer that reaches the end of the context goes on (the oldest tokens are dropped) or ends there."""
     logprobs: bool = False
     top_logprobs: int = 0
+    streams: bool = True
+    """False: the client reads everything at the end, so pieces may be of any size."""
     body: Mapping[str, Any] = field(default_factory=dict)
     """The whole request as JSON, for what is not named above."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """What a runner produces, in order. Each becomes one line of a stream, sent at once."""
 
     text: str = ""
@@ -172,8 +186,7 @@ class Piece:
     """Entries as Ollama writes them: ``token``, ``logprob``, ``bytes``, ``top_logprobs``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """The last thing a runner produces: why it stopped, what it counted, and what it took in seconds."""
 
     reason: Literal["stop", "length"] = "stop"
@@ -205,7 +218,8 @@ class Runner(Protocol):
     def generate(self, request: GenerationRequest) -> AsyncGenerator[Piece | Finish, None]:
         """Answer; the last item is a :class:`Finish`. Closing the generator early stops the work and frees the slot.
 
-        A prompt of more than ``num_ctx`` tokens is cut in its middle to just that many, and the count says so.
+        A prompt that does not fit (``prompt_limit``, at most ``num_ctx``) loses its middle or its beginning, down to
+        ``cut_to`` tokens, and the count says so.
 
         Raises:
             ContextExceededError: the prompt is too long and the request forbids to cut it.

@@ -1,6 +1,6 @@
 """Answers that are errors: status and text exactly as Ollama words them.
 
-Texts up to 0.24 are recorded or read from ollama v0.24.0; those of 0.30 and later from its source.
+Those of 0.24 are recorded, or read from its source; later ones are read from the sources of v0.30.0 and v0.34.0.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from routed_ollama.testing.scheduler import LoadTimedOutError, QueueFullError
 
 QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 INPUT_TOO_LONG = "the input length exceeds the context length"
+PROMPT_TOO_LONG = (
+    "the prompt is longer than the context length currently available to the model; shorten the prompt, "
+    "adjust the context length in settings, or use a model with a longer context length"
+)
 RUNNER_STOPPED = (
     "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
     "check ollama server logs for details"
@@ -33,15 +37,16 @@ def not_found(name: str) -> ApiError:
     return ApiError(404, f"model '{name}' not found")
 
 
-def cannot_load(error: Exception, *, since_030: bool) -> ApiError:
+def cannot_load(error: Exception, *, llama_server: bool) -> ApiError:
     """What a client reads when its request could not be scheduled."""
-    runner = "llama-server" if since_030 else "llama runner"
+    runner = "llama-server" if llama_server else "llama runner"
     if isinstance(error, QueueFullError):
         return ApiError(503, QUEUE_FULL)
     if isinstance(error, LoadTimedOutError):
-        return ApiError(500, f"timed out waiting for {runner} to start - progress 0.00 - ")
+        progress = "" if llama_server else "progress 0.00 - "
+        return ApiError(500, f"timed out waiting for {runner} to start - {progress}")
     if isinstance(error, OutOfMemoryError):
-        return ApiError(500, _out_of_memory(error, since_030=since_030))
+        return ApiError(500, _out_of_memory(error, llama_server=llama_server))
     if isinstance(error, LoadFailedError):
         return ApiError(500, f"{runner} process has terminated: {error}")
     if isinstance(error, EngineCrashedError):
@@ -49,8 +54,8 @@ def cannot_load(error: Exception, *, since_030: bool) -> ApiError:
     return ApiError(500, str(error) or type(error).__name__)
 
 
-def _out_of_memory(error: OutOfMemoryError, *, since_030: bool) -> str:
-    if since_030:
+def _out_of_memory(error: OutOfMemoryError, *, llama_server: bool) -> str:
+    if llama_server:
         return f"llama-server reported out-of-memory during startup: {error or 'failed to allocate buffer'}"
     if error.needed:
         needed, available = human_bytes(error.needed), human_bytes(error.available)

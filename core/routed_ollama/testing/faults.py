@@ -1,13 +1,13 @@
 """Faults on demand: what can go wrong, and the book of what is set to go wrong.
 
-Every fault belongs to one stage of a request. The stages look into the book when they are reached, so a fault can be set at
-any time, from any thread, and hits the next request that gets there.
+Every fault belongs to one stage of a request. The stages look into the book when they are reached, so a fault can be
+set at any time, from any thread, and hits the next request that gets there.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
@@ -106,6 +106,9 @@ class FaultBook:
         self._lock = threading.Lock()
         self._faults: tuple[ActiveFault, ...] = ()
 
+    def __bool__(self) -> bool:
+        return bool(self._faults)
+
     def add(self, active: ActiveFault) -> ActiveFault:
         """Set a fault."""
         active._book = self  # noqa: SLF001 - the book hands itself out
@@ -129,13 +132,12 @@ class FaultBook:
             if active.on_clear is not None:
                 active.on_clear()
 
-    def take(self, stage: Iterable[Fault], model: str | None, endpoint: str) -> ActiveFault | None:
-        """The fault that hits at this stage, if any; it is counted and used up."""
-        if not self._faults:
-            return None
+    def take(self, stage: frozenset[Fault], model: str | None, endpoint: str | None = None) -> ActiveFault | None:
+        """The fault that hits at this stage of a call of that endpoint (None: any), if one is set; it is counted."""
         with self._lock:
             for active in self._faults:
-                if active.fault in stage and active.model in {None, model} and endpoint in active.endpoints:
+                called = endpoint is None or endpoint in active.endpoints
+                if called and active.fault in stage and active.model in {None, model}:
                     self._count(active)
                     return active
         return None

@@ -1,13 +1,14 @@
 """JSON as Go's decoder reads it: the same first value of a body, the same words for what is wrong with it.
 
-``json.loads`` does the work for every body that is right; only a wrong one is read again, byte by byte, to say what Go says
-(``encoding/json`` scanner.go). As in Go, what follows the first value is not looked at.
+``json.loads`` does the work for every body that is right; only a wrong one is read again, byte by byte, to say what Go
+says (``encoding/json`` scanner.go). As in Go, what follows the first value is not looked at.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 _SPACE = b" \t\r\n"
@@ -28,13 +29,9 @@ class GoSyntaxError(ValueError):
 class NumberLiteral(float):
     """A number with a fraction or an exponent that remembers how it was written."""
 
-    __slots__ = ("text",)
-
-    def __new__(cls, text: str) -> NumberLiteral:
-        """Read it."""
-        number = super().__new__(cls, text)
-        number.text = text
-        return number
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
 
 
 def loads(body: bytes, *, keep_literals: bool = False) -> Any:
@@ -145,7 +142,7 @@ class _Scanner:
         else:
             self._fail("looking for beginning of value")
 
-    def members(self, depth: int = 1) -> Any:
+    def members(self, depth: int = 1) -> Iterator[tuple[str, int, int]]:
         """Read an object, member by member: name, and where its value starts and ends."""
         self.at += 1
         self.skip_space()

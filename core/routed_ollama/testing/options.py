@@ -14,7 +14,7 @@ from routed_ollama.testing.errors import ApiError
 
 _INTEGERS = frozenset(
     {"num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu", "main_gpu",
-     "num_thread"},
+     "num_thread", "draft_num_predict"},
 )  # fmt: skip
 _FLOATS = frozenset(
     {"top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty"},
@@ -63,27 +63,24 @@ def _refuse(name: str, wanted: str) -> Any:
     )
 
 
-def asked_context(card: ModelCard, options: Mapping[str, Any], default_num_ctx: int) -> int:
-    """The context a request asks for, in tokens, before it is cut to what the model was trained for."""
+def load_settings(
+    card: ModelCard, options: Mapping[str, Any], *, default_num_ctx: int, num_parallel: int, shift: bool
+) -> LoadSettings:
+    """With what a request wants its model loaded; the context as asked, not cut to what the model was trained for."""
     asked = max(options.get("num_ctx", default_num_ctx), LEAST_CONTEXT)
-    return max(asked, LEAST_VISION_CONTEXT) if "vision" in card.capabilities else asked
-
-
-def load_settings(card: ModelCard, options: Mapping[str, Any], default_num_ctx: int, num_parallel: int) -> LoadSettings:
-    """With what a request wants its model loaded."""
     return LoadSettings(
-        num_ctx=min(asked_context(card, options, default_num_ctx), card.context_length),
+        num_ctx=max(asked, LEAST_VISION_CONTEXT) if "vision" in card.capabilities else asked,
         num_parallel=num_parallel if "completion" in card.capabilities else 1,
         num_batch=options.get("num_batch", 512),
         num_gpu=options.get("num_gpu", -1),
         main_gpu=options.get("main_gpu", 0),
         use_mmap=options.get("use_mmap"),
         num_thread=options.get("num_thread", 0),
+        draft_num_predict=options.get("draft_num_predict", 0),
+        context_shift=shift,
     )
 
 
-def wanted_settings(
-    settings: LoadSettings, card: ModelCard, options: Mapping[str, Any], default_num_ctx: int
-) -> LoadSettings:
-    """What a later request is compared with up to 0.24: the context as it was asked for, not as it was cut."""
-    return replace(settings, num_ctx=asked_context(card, options, default_num_ctx))
+def within_training(settings: LoadSettings, card: ModelCard) -> LoadSettings:
+    """The same with no more context than the model was trained for."""
+    return settings if settings.num_ctx <= card.context_length else replace(settings, num_ctx=card.context_length)

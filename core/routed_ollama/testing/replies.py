@@ -1,7 +1,7 @@
 """What a scripted model says when nobody told it what to say: sensible, the same each time, and as it was asked to.
 
-With tools it calls one, with a ``format`` it gives the smallest instance, else it repeats the request. Values are taken from
-the request's own words, so that "magic_function(3)" is called with 3.
+With tools it calls one, with a ``format`` it gives the smallest instance, else it repeats the request. Values are taken
+from the request's own words, so that "magic_function(3)" is called with 3.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from routed_ollama.testing.engine import GenerationRequest, ToolCall
@@ -18,6 +18,8 @@ _OPENINGS = ("You asked: ", "You said: ", "Your words were: ")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _QUOTED = re.compile(r"[\"'`“]([^\"'`”]+)[\"'`”]")
 _TYPES = {"object": {}, "array": [], "boolean": True, "null": None, "integer": 1, "number": 1.5, "string": "text"}
+_LONGEST = 100
+"""Items of an array at most."""
 _DEEPEST = 8
 """Levels of a recursive schema that are followed before it is cut with null."""
 
@@ -105,23 +107,23 @@ class _Builder:
         if not isinstance(schema, Mapping) or depth > _DEEPEST:
             return None if depth > _DEEPEST else str(_TYPES["string"])
         schema = self._resolved(schema)
-        for key in ("const", "default"):
-            if key in schema:
-                return schema[key]
-        if schema.get("enum"):
-            return schema["enum"][0]
+        fixed = next((schema[key] for key in ("const", "default") if key in schema), None)
+        if fixed is not None or schema.get("enum"):
+            return schema["enum"][0] if fixed is None else fixed
         kind = _kind(schema)
-        if kind == "object":
-            return self._object(schema, depth)
-        if kind == "array":
-            items: Sequence[Any] = schema.get("prefixItems") or [schema.get("items") or {"type": "string"}]
-            count = len(items) if "prefixItems" in schema else min(max(1, schema.get("minItems", 1)), 100)
-            return [self.build(items[min(at, len(items) - 1)], depth + 1) for at in range(count)]
-        if kind in {"integer", "number"}:
-            return self._number(schema, whole=kind == "integer")
-        if kind == "string":
-            return self._string(schema)
-        return _TYPES.get(kind)
+        builders: dict[str, Callable[[], Any]] = {
+            "object": lambda: self._object(schema, depth),
+            "array": lambda: self._array(schema, depth),
+            "integer": lambda: self._number(schema, whole=True),
+            "number": lambda: self._number(schema, whole=False),
+            "string": lambda: self._string(schema),
+        }
+        return builders[kind]() if kind in builders else _TYPES.get(kind)
+
+    def _array(self, schema: Mapping[str, Any], depth: int) -> list[Any]:
+        items: Sequence[Any] = schema.get("prefixItems") or [schema.get("items") or {"type": "string"}]
+        count = len(items) if "prefixItems" in schema else min(max(1, schema.get("minItems", 1)), _LONGEST)
+        return [self.build(items[min(at, len(items) - 1)], depth + 1) for at in range(count)]
 
     def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         """A schema with its references and choices taken."""

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from routed_ollama.testing import calls, errors
-from routed_ollama.testing.answers import JSON, Answerer, dumps
+from routed_ollama.testing.answers import Answerer
 from routed_ollama.testing.catalog import Catalog, list_body, look_up, ps_body, show_body
 from routed_ollama.testing.clock import Clock, sleep
 from routed_ollama.testing.engine import Engine, LoadFailedError, LoadSettings, OutOfMemoryError, Runner
 from routed_ollama.testing.errors import ApiError
 from routed_ollama.testing.faults import AT_ARRIVAL, AT_LOAD, ActiveFault, Fault, FaultBook
+from routed_ollama.testing.lines import JSON, dumps
 from routed_ollama.testing.names import parse_name
 from routed_ollama.testing.scheduler import Limits, Scheduler
+from routed_ollama.testing.versions import Version
 from routed_ollama.testing.wire import Exchange
 
+_log = logging.getLogger(__name__)
 TEXT = "text/plain; charset=utf-8"
 PLAIN = "text/plain"
 _PATHS: dict[str, tuple[str, ...]] = {
@@ -36,17 +40,12 @@ _PATHS: dict[str, tuple[str, ...]] = {
 class Settings:
     """What a server is, as opposed to what it has installed."""
 
-    version: str = "0.24.0"
+    version: Version
     num_ctx: int = 4096
     """Context of a request that asks for none, in tokens."""
     memory: int = 0
     """Bytes that models may take together; 0: any number."""
     limits: Limits = field(default_factory=Limits)
-
-    @property
-    def since_030(self) -> bool:
-        """Whether it behaves as 0.30 and later do."""
-        return tuple(int(part) for part in self.version.split("-")[0].split(".")[:2]) >= (0, 30)
 
 
 class Api:
@@ -59,21 +58,21 @@ class Api:
         self._faults = faults
         self._clock = clock
         self._answerer = Answerer(
-            catalog, self.scheduler, faults, clock, context=settings.num_ctx, since_030=settings.since_030
+            catalog, self.scheduler, faults, clock, version=settings.version, num_ctx=settings.num_ctx
         )
         self._bodies: dict[str, Callable[[Exchange], dict[str, Any]]] = {
-            "/api/version": lambda _: {"version": settings.version},
-            "/api/tags": lambda _: list_body(catalog, since_030=settings.since_030),
-            "/api/ps": lambda _: ps_body(self.scheduler.residents, clock.time()),
+            "/api/version": lambda _: {"version": settings.version.text},
+            "/api/tags": lambda _: list_body(catalog, llama_server=settings.version.llama_server),
+            "/api/ps": lambda _: ps_body(self.scheduler.listed()),
             "/api/show": self._show,
         }
 
-    async def handle(self, exchange: Exchange, model: str | None) -> None:
+    async def handle(self, exchange: Exchange, model: Callable[[], str | None]) -> None:
         """Answer one call.
 
         Args:
             exchange: the call.
-            model: what its body says under ``model``, for faults of one model.
+            model: tells what its body says under ``model``; asked only when a fault is set.
         """
         path = exchange.received.path
         try:
@@ -87,8 +86,15 @@ class Api:
                 exchange.respond(200, dumps(self._bodies[path](exchange)), JSON)
         except ApiError as error:
             exchange.respond(error.status, dumps({"error": error.text}), JSON)
+        except Exception as error:  # noqa: BLE001 - a script's own mistake must be seen, not waited for
+            _log.exception("%s %s failed", exchange.received.method, path)
+            text = f"{type(error).__name__}: {error}"
+            if exchange.started:
+                exchange.end(dumps({"error": text}) + b"\n")
+            else:
+                exchange.respond(500, dumps({"error": text}), JSON)
 
-    async def _arrived(self, exchange: Exchange, path: str, model: str | None) -> bool:
+    async def _arrived(self, exchange: Exchange, path: str, model: Callable[[], str | None]) -> bool:
         """Whether a call may go on to its endpoint."""
         methods = _PATHS.get(path)
         method = exchange.received.method
@@ -98,8 +104,10 @@ class Api:
         if method not in methods:
             exchange.respond(405, b"405 method not allowed", PLAIN, (("Allow", ", ".join(methods)),))
             return False
-        active = self._faults.take(AT_ARRIVAL, _key(model), path)
-        return active is None or await self._refuse(exchange, active, model or "")
+        if not self._faults:
+            return True
+        active = self._faults.take(AT_ARRIVAL, _key(model()), path)
+        return active is None or await self._refuse(exchange, active, model() or "")
 
     @staticmethod
     def _nowhere(exchange: Exchange, path: str) -> None:
@@ -126,9 +134,7 @@ class Api:
     async def _load(self, engine: Engine, settings: LoadSettings) -> Runner:
         """Load a model, unless a fault or a lack of memory prevents it."""
         card = engine.card
-        active = self._faults.take(AT_LOAD, _key(card.name), "/api/chat") or self._faults.take(
-            AT_LOAD, _key(card.name), "/api/generate"
-        )
+        active = self._faults.take(AT_LOAD, _key(card.name))
         needed, available = card.resident_bytes(settings.num_ctx), self.settings.memory
         if active is not None and active.fault is Fault.SLOW_LOAD:
             await (asyncio.Event().wait() if active.seconds is None else sleep(self._clock, active.seconds))

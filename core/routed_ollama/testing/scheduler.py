@@ -2,11 +2,11 @@
 
 The rules (ollama v0.24.0 server/sched.go, and the recordings):
 
-* A request whose model is resident with the wanted settings takes it at once; all others stand in one queue, first come
-  first served, bounded by ``max_queue``. One of them is served at a time, so one that waits for a busy model to leave makes
-  all others behind it wait; requests for resident models pass by.
-* When there is no room, the victim is an idle model, else any; among those the one with the shortest keep-alive, then the
-  lowest key. A busy victim is waited for.
+* A request whose model is resident with the wanted settings takes it at once; all others stand in one queue, first
+  come first served, bounded by ``max_queue``. One of them is served at a time, so one that waits for a busy model to
+  leave makes all others behind it wait; requests for resident models pass by.
+* When there is no room, the victim is an idle model, else any; among those the one with the shortest keep-alive, then
+  the lowest key. A busy victim is waited for.
 * Models with the same weights share a runner. Other settings, or a runner that died, mean loading again.
 * A request takes a slot of the runner only after it was scheduled: that wait is bounded by nothing.
 * A client that leaves while its model loads aborts the load.
@@ -15,12 +15,12 @@ The rules (ollama v0.24.0 server/sched.go, and the recordings):
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
-from routed_ollama.testing.clock import Clock, Timer
+from routed_ollama.testing.clock import Clock, Timer, sleep
 from routed_ollama.testing.duration import LONGEST_SECONDS
 from routed_ollama.testing.engine import Engine, LoadSettings, ModelCard, Runner
 
@@ -83,6 +83,15 @@ class Resident:
         return (self.users > 0, self.keep_alive, self.key)
 
 
+class Listed(NamedTuple):
+    """What ``/api/ps`` says of a model, which may still be loading."""
+
+    card: ModelCard
+    settings: LoadSettings
+    expires_at: float
+    """UTC seconds."""
+
+
 @dataclass(eq=False, slots=True)
 class _Ticket:
     """A request in the queue."""
@@ -98,7 +107,9 @@ class _Ticket:
 class Scheduler:
     """Loads models on demand and unloads them again."""
 
-    def __init__(self, limits: Limits, clock: Clock, load: Callable[[Engine, LoadSettings], Awaitable[Runner]]) -> None:
+    def __init__(
+        self, limits: Limits, clock: Clock, load: Callable[[Engine, LoadSettings], Coroutine[Any, Any, Runner]]
+    ) -> None:
         self.limits = limits
         self.loads: Counter[str] = Counter()
         """Successful loads by the name that asked."""
@@ -106,6 +117,7 @@ class Scheduler:
         self._load = load
         self._residents: dict[str, Resident] = {}
         self._queue: deque[_Ticket] = deque()
+        self._loading: _Ticket | None = None
         self._server: asyncio.Task[None] | None = None
         self._chores: set[asyncio.Task[None]] = set()
 
@@ -113,6 +125,20 @@ class Scheduler:
     def residents(self) -> tuple[Resident, ...]:
         """What is in memory, in the order in which it was loaded."""
         return tuple(self._residents.values())
+
+    def listed(self) -> list[Listed]:
+        """What is in memory or on its way there, the one that stays longest first."""
+        now = self._clock.time()
+        found = [
+            Listed(
+                each.card, each.settings, now + each.keep_alive_seconds if each.expires_at is None else each.expires_at
+            )
+            for each in self._residents.values()
+        ]
+        if self._loading is not None:
+            ticket = self._loading
+            found.append(Listed(ticket.engine.card, ticket.settings, now + min(self._stay(ticket), LONGEST_SECONDS)))
+        return sorted(found, key=lambda each: -int(each.expires_at))
 
     async def acquire(
         self, engine: Engine, settings: LoadSettings, wanted: LoadSettings, keep_alive: float | None
@@ -130,7 +156,7 @@ class Scheduler:
             return self._use(resident, keep_alive)
         if len(self._queue) >= self.limits.max_queue:
             raise QueueFullError
-        place = asyncio.get_running_loop().create_future()
+        place: asyncio.Future[Resident] = asyncio.get_running_loop().create_future()
         self._queue.append(_Ticket(engine, key, settings, wanted, keep_alive, place))
         if self._server is None:
             self._server = asyncio.get_running_loop().create_task(self._serve())
@@ -231,31 +257,44 @@ class Scheduler:
         """Load a model; None when the client has left meanwhile."""
         if ticket.place.done():
             return None
-        load = asyncio.ensure_future(self._load(ticket.engine, ticket.settings))
+        self._loading = ticket
         try:
-            await asyncio.wait(
-                {load, ticket.place}, timeout=self.limits.load_timeout, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not load.done() and not ticket.place.done():
-                raise LoadTimedOutError
+            runner = await self._watched(ticket)
         finally:
-            if not load.done():
-                load.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait({load})
-        if load.cancelled():
-            return None
-        runner = load.result()
-        if ticket.place.done():
-            await runner.close()
+            self._loading = None
+        if runner is None:
             return None
         card = ticket.engine.card
         self.loads[card.name] += 1
-        keep_alive = self.limits.keep_alive if ticket.keep_alive is None else ticket.keep_alive
         slots = asyncio.Semaphore(ticket.settings.num_parallel)
-        resident = Resident(ticket.key, card, ticket.settings, ticket.wanted, runner, keep_alive, slots)
+        resident = Resident(ticket.key, card, ticket.settings, ticket.wanted, runner, self._stay(ticket), slots)
         self._residents[ticket.key] = resident
         return resident
+
+    async def _watched(self, ticket: _Ticket) -> Runner | None:
+        """Load until it is loaded, given up, or nobody wants it any more (None)."""
+        loop = asyncio.get_running_loop()
+        load = loop.create_task(self._load(ticket.engine, ticket.settings))
+        too_late = loop.create_task(sleep(self._clock, self.limits.load_timeout))
+        waiting: set[asyncio.Future[Any]] = {load, ticket.place, too_late}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (load, too_late):
+                task.cancel()
+            await asyncio.wait({load, too_late})
+        if load.cancelled():
+            if not ticket.place.done():
+                raise LoadTimedOutError
+            return None
+        runner: Runner = load.result()
+        if ticket.place.done():
+            await runner.close()
+            return None
+        return runner
+
+    def _stay(self, ticket: _Ticket) -> float:
+        return self.limits.keep_alive if ticket.keep_alive is None else ticket.keep_alive
 
     async def _evict(self, resident: Resident) -> None:
         """Unload a model as soon as it is idle."""
@@ -282,8 +321,8 @@ class Scheduler:
         del self._residents[resident.key]
         resident.gone.set()
 
-    def _chore(self, work: Awaitable[None]) -> None:
+    def _chore(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that nobody waits for."""
-        task = asyncio.ensure_future(work)
+        task = asyncio.get_running_loop().create_task(work)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)

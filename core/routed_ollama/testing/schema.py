@@ -1,9 +1,9 @@
 """Types of a request's fields and the words for a wrong one, as Go's decoder says them.
 
-A checker is called with a value, the struct's name and the path of fields that lead to it, and gives the value back as the
-server uses it, or raises. Which struct an error names depends on how Ollama's types are built: types with a decoder of their
-own (``Message``, tool properties) are named after the struct around them. All of this was compared with Go's own decoder
-on ollama v0.24.0 ``api/types.go`` (tests/server/fixtures/go-decoder.json).
+A checker is called with a value, the struct's name and the path of fields that lead to it, and gives the value back as
+the server uses it, or raises. Which struct an error names depends on how Ollama's types are built: types with a decoder
+of their own (``Message``, tool properties) are named after the struct around them. All of this was compared with Go's
+own decoder on ollama v0.24.0 ``api/types.go`` (tests/server/fixtures/go-decoder.json).
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Struct:
         return result
 
 
-def ordered_map(item: Checker | None) -> Checker:
+def ordered_map(item: Checker | None) -> Callable[[Any, str, str], dict[str, Any]]:
     """An object that keeps its order; Ollama reads it with a library that has its own words for anything else."""
 
     def check(value: Any, struct: str, path: str) -> dict[str, Any]:

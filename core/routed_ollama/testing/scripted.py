@@ -1,18 +1,16 @@
 """Models that say what they are told to: an :class:`~routed_ollama.testing.engine.Engine` without weights.
 
-Everything a real model does to an answer is done here too: ``stop``, ``num_predict``, the context's length, speeds, thinking,
-tool calls, log probabilities. One piece of a script is one token.
+Everything a real model does to an answer is done here too: ``stop``, ``num_predict``, the context's length, speeds,
+thinking, tool calls, log probabilities. One piece of a script is one token.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import threading
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from typing import Any
 
 from routed_ollama.testing import replies
 from routed_ollama.testing.clock import Clock, SystemClock, sleep
@@ -30,8 +28,8 @@ from routed_ollama.testing.engine import (
 )
 from routed_ollama.testing.faults import Fault
 from routed_ollama.testing.names import parse_name
+from routed_ollama.testing.script import Gate, Reply, Script, Writer, whole_script
 
-_TOKEN = re.compile(r"\s*\S+|\s+")
 _SIZE_IN_TAG = re.compile(r"(?:^|[-_x])(\d+(?:\.\d+)?)([bm])(?=$|[-_])", re.IGNORECASE)
 _BITS = {"Q2": 3.0, "Q3": 3.9, "Q4": 4.8, "Q5": 5.7, "Q6": 6.6, "Q8": 8.5, "F16": 16.0, "BF": 16.0, "F32": 32.0}
 """Bits per weight of llama.cpp's quantizations, about."""
@@ -47,66 +45,14 @@ _OPEN = (
 )
 
 
-class Gate:
-    """A place in a script where the model stops until the test lets it go on. Safe to use from any thread.
-
-    Example:
-        >>> gate = Gate()
-        >>> model = ScriptedModel("m", reply=["one ", gate, "two"])
-        >>> gate.open()
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._is_open = False
-        self._reached = threading.Event()
-        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
-
-    def open(self) -> None:
-        """Let everyone through, now and later."""
-        with self._lock:
-            self._is_open = True
-            waiters, self._waiters = self._waiters, []
-        for loop, waiter in waiters:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(lambda each=waiter: each.done() or each.set_result(None))
-
-    def wait_reached(self, timeout: float = 10.0) -> bool:
-        """Wait until a model stands before the gate.
-
-        Args:
-            timeout: seconds to wait at most.
-
-        Returns:
-            Whether one does.
-        """
-        return self._reached.wait(timeout)
-
-    async def passed(self) -> None:
-        """Stand before the gate until it is open."""
-        with self._lock:
-            self._reached.set()
-            if self._is_open:
-                return
-            loop = asyncio.get_running_loop()
-            waiter: asyncio.Future[None] = loop.create_future()
-            self._waiters.append((loop, waiter))
-        await waiter
-
-
-Part = str | Piece | ToolCall | Gate
-Script = str | Iterable[Part] | AsyncIterable[Part]
-Reply = Script | Callable[[GenerationRequest], Script]
-
-
 class ScriptedModel:
     """An installed model that answers from a script.
 
     Args:
         name: as it is installed; ``:latest`` when it has no tag.
         reply: what it answers: a text (one word is one token), pieces in order (each is one chunk of a stream; a
-            :class:`Gate` among them waits), or a function of the request that gives either, or an async iterator of pieces.
-            Left out, it repeats what it is asked, calls a tool when it is given some, and obeys ``format``.
+            :class:`Gate` among them waits), or a function of the request that gives either, or an async iterator of
+            pieces. Left out, it repeats what it is asked, calls a tool when it is given some, and obeys ``format``.
         load_seconds: what loading takes; a :class:`Gate`: until it is opened.
         tokens_per_second: how fast it writes; None: at once.
         prompt_tokens_per_second: how fast it reads; None: at once.
@@ -225,91 +171,83 @@ class ScriptedRunner:
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Piece | Finish, None]:
         """Answer from the script."""
         model, clock = self._model, self._model.clock
+        if not self.alive:
+            raise EngineCrashedError("the runner was closed")
         begun = clock.monotonic()
-        prompt_tokens = _prompt_tokens(request)
-        if prompt_tokens > self._settings.num_ctx:
-            if not request.truncate:
-                raise ContextExceededError(prompt_tokens=prompt_tokens, num_ctx=self._settings.num_ctx)
-            prompt_tokens = self._settings.num_ctx
+        prompt_tokens = self._cut(request)
         if model.prompt_tokens_per_second:
             await sleep(clock, prompt_tokens / model.prompt_tokens_per_second)
         evaluated = clock.monotonic()
-        limit = self._limit(request, prompt_tokens)
-        stopper = _Stopper(request.options.get("stop") or ())
-        reason: Literal["stop", "length"] = "stop"
-        tokens = 0
-        async for piece in _pieces(model, request):
-            if tokens == limit:
-                reason = "length"
-                break
-            tokens += 1
-            if model.tokens_per_second:
-                await sleep(clock, evaluated + tokens / model.tokens_per_second - clock.monotonic())
-            if not self.alive:
-                raise EngineCrashedError("the runner was closed")
-            passed = stopper.add(piece)
-            if passed is not None:
-                yield _with_logprobs(passed, request) if request.logprobs else passed
-            if stopper.hit:
-                break
-        held = stopper.rest()
-        if held:
-            yield Piece(held)
+        writer = Writer(request, self._limit(request, prompt_tokens))
+        script = _script(model, request)
+        whole = None if model.tokens_per_second else writer.at_once(script)
+        if whole is not None:
+            yield whole
+        else:
+            async for piece in self._paced(script, writer, evaluated):
+                yield piece
         yield Finish(
-            reason=reason,
-            prompt_tokens=prompt_tokens,
-            prompt_seconds=evaluated - begun,
-            output_tokens=tokens,
-            output_seconds=clock.monotonic() - evaluated,
-            context=_context(request) if request.endpoint == "generate" and not request.raw else (),
+            writer.reason,
+            prompt_tokens,
+            evaluated - begun,
+            writer.tokens,
+            clock.monotonic() - evaluated,
+            _context(request) if request.endpoint == "generate" and not request.raw else (),
         )
 
+    async def _paced(self, script: Script, writer: Writer, begun: float) -> AsyncGenerator[Piece, None]:
+        """The pieces of a script, at the model's speed."""
+        clock, rate = self._model.clock, self._model.tokens_per_second
+        async for part in script if isinstance(script, AsyncIterable) else whole_script("", script):
+            if isinstance(part, Gate):
+                await part.passed()
+                continue
+            if writer.is_full:
+                break
+            if rate:
+                await sleep(clock, begun + (writer.tokens + 1) / rate - clock.monotonic())
+            if not self.alive:
+                raise EngineCrashedError("the runner was closed")
+            piece = writer.add(part)
+            if piece is not None:
+                yield piece
+            if writer.stopped:
+                break
+        rest = writer.rest()
+        if rest is not None:
+            yield rest
+
+    def _cut(self, request: GenerationRequest) -> int:
+        """Tokens of the prompt that are evaluated."""
+        tokens, num_ctx = _prompt_tokens(request), self._settings.num_ctx
+        limit = request.prompt_limit or num_ctx
+        if tokens <= limit:
+            return tokens
+        if not request.truncate:
+            raise ContextExceededError(prompt_tokens=tokens, num_ctx=num_ctx)
+        return request.cut_to or limit
+
     def _limit(self, request: GenerationRequest, prompt_tokens: int) -> int:
-        """How many tokens it may write; -1: any number. 0 and below mean no limit, as recorded."""
+        """How many tokens it may write. ``num_predict`` of 0 and below: no limit but ten contexts, as in Ollama."""
         asked = request.options.get("num_predict", -1)
         most = 10 * self._settings.num_ctx
         limit = asked if 0 < asked <= most else most
-        if not request.shift:
-            limit = min(limit, self._settings.num_ctx - prompt_tokens + 1)
-        return limit
+        return limit if request.shift else min(limit, self._settings.num_ctx - prompt_tokens + 1)
 
 
-async def _pieces(model: ScriptedModel, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
-    """The script of one answer, token by token."""
-    if model.thinking and request.think is not False:
-        for token in _TOKEN.findall(model.thinking):
-            yield Piece(thinking=token)
+def _script(model: ScriptedModel, request: GenerationRequest) -> Script:
+    """What the model says to a request, its thinking first."""
     script: Script | None = model.reply(request) if callable(model.reply) else model.reply
     if script is None:
         calls = model.tool_calls if model.tool_calls and request.tools else replies.default_tool_calls(request)
         last = request.messages[-1] if request.messages else None
         if calls and (last is None or last.role == "user"):
-            for call in calls:
-                yield Piece(tool_calls=(call,))
-            return
-        script = _continued(model, request, replies.default_text(request))
-    if isinstance(script, str):
-        for token in _TOKEN.findall(script):
-            yield Piece(token)
-    elif isinstance(script, AsyncIterable):
-        async for part in script:
-            if (piece := await _piece(part)) is not None:
-                yield piece
-    else:
-        for part in script:
-            if (piece := await _piece(part)) is not None:
-                yield piece
-
-
-async def _piece(part: Part) -> Piece | None:
-    if isinstance(part, str):
-        return Piece(part)
-    if isinstance(part, ToolCall):
-        return Piece(tool_calls=(part,))
-    if isinstance(part, Gate):
-        await part.passed()
-        return None
-    return part
+            script = calls
+        else:
+            script = _continued(model, request, replies.default_text(request))
+    if not model.thinking or request.think is False:
+        return script
+    return whole_script(model.thinking, script)
 
 
 def _continued(model: ScriptedModel, request: GenerationRequest, text: str) -> str:
@@ -320,38 +258,6 @@ def _continued(model: ScriptedModel, request: GenerationRequest, text: str) -> s
     return text.removeprefix(last.content) if text.startswith(last.content) else f" {text}"
 
 
-class _Stopper:
-    """Holds back what might be the beginning of a stop sequence, and ends the answer where one is complete."""
-
-    def __init__(self, stops: Iterable[str]) -> None:
-        self._stops = [stop for stop in stops if stop]
-        self._held = ""
-        self.hit = False
-
-    def add(self, piece: Piece) -> Piece | None:
-        """The part of a piece that may be sent; None when all of it is held back."""
-        if not self._stops or not piece.text:
-            return piece
-        text = self._held + piece.text
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
-        if found:
-            self.hit, self._held = True, ""
-            text = text[: min(found)]
-        else:
-            keep = max(self._overlap(text, stop) for stop in self._stops)
-            text, self._held = (text[:-keep], text[-keep:]) if keep else (text, "")
-        return Piece(text, piece.thinking, piece.tool_calls, piece.logprobs) if text else None
-
-    def rest(self) -> str:
-        """What was held back and turned out to be text."""
-        return self._held
-
-    @staticmethod
-    def _overlap(text: str, stop: str) -> int:
-        """How much of the text's end is the beginning of a stop sequence."""
-        return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
-
-
 def _prompt_tokens(request: GenerationRequest) -> int:
     """A prompt's length: four characters a token, and a few for each message's frame."""
     if request.raw or not request.messages:
@@ -360,20 +266,6 @@ def _prompt_tokens(request: GenerationRequest) -> int:
     calls = sum(len(each.tool_calls) for each in request.messages)
     tools = len(json.dumps(request.tools)) if request.tools else 0
     return (characters + tools) // CHARACTERS_PER_TOKEN + 4 * len(request.messages) + 16 * calls + 4
-
-
-def _with_logprobs(piece: Piece, request: GenerationRequest) -> Piece:
-    if not piece.text:
-        return piece
-    alternatives = [piece.text, *(f"{piece.text}{at}" for at in range(1, request.top_logprobs))]
-    entry = _logprob(piece.text, 0)
-    if request.top_logprobs:
-        entry["top_logprobs"] = [_logprob(text, at) for at, text in enumerate(alternatives)]
-    return Piece(piece.text, piece.thinking, piece.tool_calls, (entry,))
-
-
-def _logprob(text: str, rank: int) -> dict[str, Any]:
-    return {"token": text, "logprob": -0.25 - rank, "bytes": list(text.encode())}
 
 
 def _context(request: GenerationRequest) -> tuple[int, ...]:

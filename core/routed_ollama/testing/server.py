@@ -7,48 +7,27 @@ threads is the facade below.
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Self, TypeVar
 
 from routed_ollama.testing.catalog import Catalog
 from routed_ollama.testing.clock import Clock, SystemClock
 from routed_ollama.testing.engine import Engine
 from routed_ollama.testing.faults import INFERENCE, ActiveFault, Fault, FaultBook
+from routed_ollama.testing.listener import Listener
 from routed_ollama.testing.names import parse_name
+from routed_ollama.testing.recorded import RecordedRequest, RequestLog
 from routed_ollama.testing.routes import Api, Settings
 from routed_ollama.testing.scheduler import Limits
 from routed_ollama.testing.scripted import ScriptedModel
-from routed_ollama.testing.wire import Connection, Exchange, Received
+from routed_ollama.testing.versions import Version
+from routed_ollama.testing.wire import Exchange
 
 _T = TypeVar("_T")
 _STOP_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedRequest:
-    """A request that arrived."""
-
-    method: str
-    path: str
-    body: Any = None
-    """As JSON, or None where there is none or it is malformed."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Names in lower case."""
-    raw: bytes = b""
-    at: float = 0.0
-    """``time.monotonic()``, seconds."""
-
-    @property
-    def model(self) -> str | None:
-        """The model it names."""
-        name = self.body.get("model") if isinstance(self.body, Mapping) else None
-        return name if isinstance(name, str) else None
+_BACKLOG = 512
 
 
 class OllamaServer:
@@ -100,20 +79,16 @@ class OllamaServer:
             keep_alive=keep_alive,
             load_timeout=load_timeout,
         )
-        self._settings = Settings(version=version, num_ctx=context_length, memory=memory, limits=limits)
+        self._settings = Settings(version=Version.parse(version), num_ctx=context_length, memory=memory, limits=limits)
         self._clock = clock or SystemClock()
-        self._host = host
-        self._port = port
+        self._listener = Listener(host, port, self._handle)
+        self._refusals = 0
         self._catalog = Catalog()
         self._faults = FaultBook()
-        self._requests: list[RecordedRequest] = []
-        self._changed = threading.Condition()
+        self._log = RequestLog()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._api: Api | None = None
-        self._listener: asyncio.Server | None = None
-        self._reserved: socket.socket | None = None
-        self._connections: set[Connection] = set()
         for model in models:
             self.add_model(model)
 
@@ -162,12 +137,13 @@ class OllamaServer:
     @property
     def url(self) -> str:
         """Base URL, without a trailing slash."""
-        return f"http://{self._host}:{self.port}"
+        host = self._listener.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def port(self) -> int:
         """The port it listens on; kept when it is stopped and started again."""
-        return self._port
+        return self._listener.port
 
     # -- models -------------------------------------------------------------------------------------------------------
 
@@ -252,10 +228,9 @@ class OllamaServer:
             return self._faults.add(active)
         if model is not None or times is not None:
             raise ValueError("REFUSE is for the whole server until it is cleared; RESET is for one model or a number")
+        active.on_clear = lambda: self._refuse(-1)
         self._faults.add(active)
-        active.on_clear = self._reopen
-        if self._api is not None:
-            self._call(self._refuse())
+        self._refuse(+1)
         return active
 
     def heal(self, model: str | None = None) -> None:
@@ -267,13 +242,11 @@ class OllamaServer:
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
         """What has arrived so far, in order."""
-        with self._changed:
-            return tuple(self._requests)
+        return self._log.all()
 
     def forget_requests(self) -> None:
         """Start :attr:`requests` anew."""
-        with self._changed:
-            self._requests.clear()
+        self._log.clear()
 
     def wait_for_request(
         self, matches: Callable[[RecordedRequest], bool] | None = None, *, count: int = 1, timeout: float = 10.0
@@ -291,14 +264,7 @@ class OllamaServer:
         Raises:
             TimeoutError: they did not come.
         """
-        deadline = time.monotonic() + timeout
-        with self._changed:
-            while True:
-                found = [each for each in self._requests if matches is None or matches(each)]
-                if len(found) >= count:
-                    return found[count - 1]
-                if not self._changed.wait(deadline - time.monotonic()):
-                    raise TimeoutError(f"{len(found)} of {count} requests came within {timeout} s")
+        return self._log.wait(matches, count, timeout)
 
     def wait_until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
         """Wait until something is true of the server.
@@ -336,71 +302,21 @@ class OllamaServer:
 
     async def _open(self) -> None:
         self._api = Api(self._settings, self._catalog, self._faults, self._clock)
-        self._reserved = self._bound_socket()
-        await self._listen()
-
-    def _bound_socket(self) -> socket.socket:
-        """A socket that holds the port without listening: who connects is refused, and nobody else can take it."""
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            if sys.platform != "win32":
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((self._host, self._port))
-        except BaseException:
-            sock.close()
-            raise
-        self._port = sock.getsockname()[1]
-        return sock
-
-    async def _listen(self) -> None:
-        sock, self._reserved = self._reserved, None
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: Connection(self._handle, self._connections), sock=sock, backlog=512
-        )
-
-    async def _refuse(self) -> None:
-        """Stop listening but keep the port; connections that wait for a request are closed."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-            self._reserved = self._bound_socket()
-        for connection in tuple(self._connections):
-            if connection.idle:
-                connection.close_after()
-
-    def _reopen(self) -> None:
-        if self._api is not None:
-            self._call(self._listen_again())
-
-    async def _listen_again(self) -> None:
-        if self._listener is None:
-            await self._listen()
+        await (self._listener.refuse() if self._refusals else self._listener.listen())
 
     async def _close(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-        if self._reserved is not None:
-            self._reserved.close()
-        self._listener = self._reserved = None
-        for connection in tuple(self._connections):
-            await connection.stop()
+        await self._listener.close()
         if self._api is not None:
             await self._api.scheduler.close()
 
+    def _refuse(self, step: int) -> None:
+        """One more or one fewer reason to refuse connections."""
+        self._refusals += step
+        if self._api is not None:
+            self._call(self._listener.refuse() if self._refusals else self._listener.listen())
+
     async def _handle(self, exchange: Exchange) -> None:
-        record = _recorded(exchange.received)
-        with self._changed:
-            self._requests.append(record)
-            self._changed.notify_all()
-        assert self._api is not None  # noqa: S101 - connections exist only while it does
-        await self._api.handle(exchange, record.model)
-
-
-def _recorded(received: Received) -> RecordedRequest:
-    try:
-        body = json.loads(received.body) if received.body else None
-    except (ValueError, RecursionError):
-        body = None
-    return RecordedRequest(received.method, received.path, body, received.headers, received.body, received.at)
+        record = RecordedRequest(exchange.received)
+        self._log.add(record)
+        if self._api is not None:
+            await self._api.handle(exchange, lambda: record.model)

@@ -1,6 +1,6 @@
 """HTTP/1.1 on loopback, as Go's server speaks it. All bytes in and out pass here; nothing else touches a socket.
 
-h11 keeps the protocol right; where a fault wants it broken, the transport is written to or torn down directly.
+h11 reads; answers are framed here, because faults must be able to break the frame.
 """
 
 from __future__ import annotations
@@ -11,43 +11,46 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import h11
 
 BUFFERED_BODY = 2048
-"""Go's server sends a body up to this many bytes with its length and a longer one in chunks (``net/http`` server.go)."""
+"""Go's server sends a body of up to so many bytes with its length, a longer one in chunks (``net/http`` server.go)."""
 
 _LINGER_FORMAT = "hh" if sys.platform == "win32" else "ii"
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A request as it arrived."""
 
     method: str
     path: str
     """Without the query."""
-    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    header_list: Iterable[tuple[bytes, bytes]]
     """Names in lower case."""
-    body: bytes = b""
-    at: float = 0.0
+    body: bytes
+    at: float
     """When its last byte arrived: ``time.monotonic()``, seconds."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """By name, in lower case."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.header_list}
 
 
 class Exchange:
     """One request and its answer. Everything written leaves at once; nothing waits in a buffer of ours."""
 
-    __slots__ = ("_connection", "_head", "received", "started")
+    __slots__ = ("_chunked", "_connection", "_head", "received", "started")
 
-    def __init__(self, connection: Connection, received: Received) -> None:
+    def __init__(self, connection: Connection, received: Received, *, chunked: bool) -> None:
         self._connection = connection
+        self._chunked = chunked
         self._head = b""
         self.received = received
         self.started = False
@@ -55,25 +58,32 @@ class Exchange:
 
     def respond(self, status: int, body: bytes, content_type: str, extra: Headers = ()) -> None:
         """Send a whole answer."""
-        length = () if len(body) > BUFFERED_BODY else (("Content-Length", str(len(body))),)
-        self._begin(status, (("Content-Type", content_type), *length, *extra))
-        self.end(b"" if self.received.method == "HEAD" else body)
+        if len(body) > BUFFERED_BODY and self._chunked and self.received.method != "HEAD":
+            self.start_stream(content_type, status)
+            self.end(body)
+            return
+        head = _head(status, (("Content-Type", content_type), ("Content-Length", str(len(body))), *extra))
+        self.started = True
+        self._connection.write(head if self.received.method == "HEAD" else head + body)
 
     def start_stream(self, content_type: str, status: int = HTTPStatus.OK) -> None:
-        """Begin an answer in chunks; its head leaves with the first of them."""
-        self._begin(status, (("Content-Type", content_type),))
+        """Begin an answer in chunks; its head leaves with the first. HTTP/1.0 ends it with the connection."""
+        framing = ("Transfer-Encoding", "chunked") if self._chunked else ("Connection", "close")
+        self._head = _head(status, (("Content-Type", content_type), framing))
 
     def write(self, data: bytes) -> None:
         """Send one chunk."""
-        self._send(self._connection.encode(h11.Data(data=data)))
+        self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self, data: bytes = b"") -> None:
         """Send the last chunk, if there is one, and end the answer properly."""
-        chunk = self._connection.encode(h11.Data(data=data)) if data else b""
-        self._send(chunk + self._connection.encode(h11.EndOfMessage()))
+        if not self._chunked:
+            self._send(data)
+        else:
+            self._send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
 
     async def drain(self) -> None:
-        """Wait while the client does not read."""
+        """Let others run; wait while the client does not read."""
         await self._connection.writable()
 
     def reset(self) -> None:
@@ -81,15 +91,9 @@ class Exchange:
         self._connection.reset()
 
     def close_in_chunk(self, data: bytes) -> None:
-        """Send the first half of a chunk, then close the connection in an orderly way, as a proxy that gives up does."""
-        half = data[: max(1, len(data) // 2)]
-        self._connection.close_after(self._head + b"%x\r\n" % len(data) + half if self.started or self._head else b"")
-
-    def _begin(self, status: int, headers: Headers) -> None:
-        response = h11.Response(
-            status_code=status, reason=_REASONS.get(status, b""), headers=[*headers, ("Date", _http_date())]
-        )
-        self._head = self._connection.encode(response)
+        """Send the first half of a chunk, then close the connection in an orderly way, as a proxy that gives up."""
+        begun = self.started or self._head
+        self._connection.close_after(self._head + b"%x\r\n%b" % (len(data), data[: len(data) // 2]) if begun else b"")
 
     def _send(self, data: bytes) -> None:
         self.started = True
@@ -98,13 +102,20 @@ class Exchange:
 
 
 Headers = tuple[tuple[str, str], ...]
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
+
+
+def _head(status: int, headers: Headers) -> bytes:
+    """Status line and headers."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    return f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n{lines}Date: {_http_date()}\r\n\r\n".encode("latin-1")
+
 
 Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection: requests one after the other, each handled by a task that ends when the client leaves."""
+    """A client's connection: requests one after the other, each handled by a task that ends when the client leaves."""
 
     def __init__(self, handler: Handler, register: set[Connection]) -> None:
         self._handler = handler
@@ -158,13 +169,10 @@ class Connection(asyncio.Protocol):
             self._advance()
 
     async def writable(self) -> None:
-        """Wait until the client reads again."""
+        """Let others run, then wait until the client reads."""
+        await asyncio.sleep(0)
         if self._resumed is not None:
             await self._resumed.wait()
-
-    def encode(self, event: h11.Event) -> bytes:
-        """The bytes of one event."""
-        return self._h11.send(event) or b""
 
     def write(self, data: bytes) -> None:
         """Send bytes at once; nothing once the connection is gone."""
@@ -177,6 +185,10 @@ class Connection(asyncio.Protocol):
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(_LINGER_FORMAT, 1, 0))
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once, whatever is still unsent."""
         self._closed = True
         self._transport.abort()
 
@@ -210,7 +222,7 @@ class Connection(asyncio.Protocol):
     def _start_request(self, request: h11.Request) -> None:
         self._request, self._body = request, []
         if self._h11.they_are_waiting_for_100_continue:
-            self.write(self.encode(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")))
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _dispatch(self) -> None:
         request = self._request
@@ -218,28 +230,32 @@ class Connection(asyncio.Protocol):
         received = Received(
             method=request.method.decode("ascii"),
             path=unquote(urlsplit(request.target.decode("latin-1")).path),
-            headers={name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers},
+            header_list=request.headers,
             body=b"".join(self._body),
             at=time.monotonic(),
         )
-        self._task = asyncio.get_running_loop().create_task(self._serve(Exchange(self, received)))
+        self._task = asyncio.get_running_loop().create_task(
+            self._serve(Exchange(self, received, chunked=request.http_version != b"1.0"))
+        )
 
     async def _serve(self, exchange: Exchange) -> None:
         try:
             await self._handler(exchange)
-        except asyncio.CancelledError:
-            if not self._closed:  # the server is being stopped: what is unfinished stays unfinished
-                self.close_after()
+        except BaseException:
+            self.close_after()  # what is unfinished stays unfinished
             raise
         finally:
             self._task = None
         if self._closed:
             return
-        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
-            self._h11.start_next_cycle()
-            self._advance()
-        else:
+        if self._h11.their_state is not h11.DONE:  # the client asked to close after this one
             self.close_after()
+            return
+        rest, ended = self._h11.trailing_data
+        self._h11 = h11.Connection(h11.SERVER)
+        if rest and not ended:
+            self._h11.receive_data(rest)
+            self._advance()
 
     async def stop(self) -> None:
         """Stop answering and close."""
