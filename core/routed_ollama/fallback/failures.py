@@ -165,6 +165,8 @@ def classify(error: BaseException, *, sent: bool | None = None) -> FailureKind:
     for classes, kind in _BY_CLASS:
         if isinstance(error, classes):
             return kind
+    if not isinstance(error, Exception):  # how other event loops and greenlets cancel
+        return FailureKind.CANCELLED
     if isinstance(error, RuntimeError) and "loop is closed" in str(error):
         return FailureKind.CANCELLED
     if isinstance(error, ValueError) and "No data received" in str(error):

@@ -206,6 +206,8 @@ def _last_resort(plan: AttemptPlan) -> Any:
 
 
 def _last_chunks(plan: AttemptPlan) -> list[Any]:
+    if plan.answered:
+        return []
     if plan.unusable is not None and not plan.committed:
         return list(plan.unusable)
     raise plan.exhausted()

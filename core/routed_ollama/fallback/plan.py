@@ -181,6 +181,7 @@ class AttemptPlan:
         mid_stream: ``"continue"`` or ``"raise"``; what to do when a model fails after the commit point.
         joinable: whether the answer is plain text that another model can go on with.
         emitted: the text handed out so far, once a stream broke off.
+        answered: whether a whole answer was handed out although its connection broke after the last line.
         records: one line per attempt.
     """
 
@@ -197,12 +198,14 @@ class AttemptPlan:
     joinable: bool = True
     emitted: str = ""
     committed: bool = False
+    answered: bool = False
     continued_at: list[int] = field(default_factory=list)
     records: list[AttemptRecord] = field(default_factory=list)
     errors: list[tuple[str, BaseException]] = field(default_factory=list)
     unusable: Any = None
     _kinds: list[FailureKind] = field(default_factory=list)
     _queue: list[Choice] = field(default_factory=list)
+    _passed_over: list[Choice] = field(default_factory=list)
     _retried: set[Candidate] = field(default_factory=set)
 
     @property
@@ -211,27 +214,30 @@ class AttemptPlan:
         return self.recommendation.request_id
 
     def __iter__(self) -> Iterator[Attempt]:
-        self._queue = list(self.choices)
-        passed_over: list[Choice] = []
+        self._queue, self._passed_over = list(self.choices), []
         number = 0
-        while self._queue or passed_over:
-            if self._queue:
-                choice = self._queue.pop(0)
-                if not self.admit(choice.candidate):
-                    passed_over.append(choice)
-                    continue
-            else:  # every circuit said no: better to try than to give up unasked
-                choice = passed_over.pop(0)
-            if self.max_attempts is not None and number >= self.max_attempts:
+        while not self.answered and (self.max_attempts is None or number < self.max_attempts):
+            choice = self._next()
+            if choice is None:
                 return
             number += 1
             yield Attempt(self, choice, number, self.allow(choice))
 
+    def _next(self) -> Choice | None:
+        while self._queue:
+            choice = self._queue.pop(0)
+            if self.admit(choice.candidate):
+                return choice
+            self._passed_over.append(choice)
+        # every circuit said no: better to try than to give up unasked
+        return self._passed_over.pop(0) if self._passed_over else None
+
     def settle(self, attempt: Attempt, error: BaseException | None) -> bool:
         """Note how an attempt ended; True when its failure is swallowed and the next model is asked."""
-        kind = None if error is None or (attempt.whole and isinstance(error, GeneratorExit)) else attempt.judge(error)
-        self.records.append(attempt.record())
-        self.on_settled(attempt)
+        if attempt.whole and error is not None:
+            return self._settle_whole(attempt, error)
+        kind = None if error is None else attempt.judge(error)
+        self._close(attempt)
         if error is None or kind is None or not MEANINGS[kind].go_on:
             return False
         self.errors.append((_label(attempt.candidate), error))
@@ -243,27 +249,42 @@ class AttemptPlan:
             return self._may_continue(attempt)
         return True
 
+    def _settle_whole(self, attempt: Attempt, error: BaseException) -> bool:
+        """After the last line nothing is missing: leaving is no cancelling, and a broken connection breaks nothing."""
+        harmless = MEANINGS[classify(error, sent=True)].go_on
+        if not harmless and not isinstance(error, GeneratorExit):
+            attempt.judge(error)
+        self._close(attempt)
+        self.answered = harmless
+        return harmless
+
+    def _close(self, attempt: Attempt) -> None:
+        self.records.append(attempt.record())
+        self.on_settled(attempt)
+
     def _may_continue(self, attempt: Attempt) -> bool:
         if attempt.progress is None or self.mid_stream == "raise":
             return False
         self.emitted, plain_text = attempt.progress()
         # With nobody left, a failed continuation ends in the error that lists all attempts, a first failure in its own.
-        return self.joinable and plain_text and (bool(self._queue) or len(self.errors) > 1)
+        return self.joinable and plain_text and (bool(self._queue or self._passed_over) or len(self.errors) > 1)
 
     def _rearrange(self, attempt: Attempt, meaning: Meaning) -> None:
         """Take from what is left what this failure makes pointless, and put last what it makes unlikely."""
-        host = attempt.host
-        if meaning.smaller_only and attempt.info.size:
-            self._queue = [
-                c for c in self._queue if c.info.host != host or not c.info.size or c.info.size < attempt.info.size
-            ]
+        host, size = attempt.host, attempt.info.size
+        if meaning.smaller_only and size:
+            self._keep(lambda c: c.info.host != host or not c.info.size or c.info.size < size)
         if meaning.blames_host:
-            self._queue = [c for c in self._queue if c.info.host != host]
+            self._keep(lambda c: c.info.host != host)
         if meaning.shuns_queue:
-            self._queue.sort(key=lambda c: c.info.host == host and not c.resident)
+            self._queue.sort(key=lambda c: (c.candidate in self._retried, c.info.host == host and not c.resident))
         if meaning.try_again_last and attempt.candidate not in self._retried and not self.committed:
             self._retried.add(attempt.candidate)
             self._queue.append(attempt.choice)
+
+    def _keep(self, worthwhile: Callable[[Choice], bool]) -> None:
+        self._queue = list(filter(worthwhile, self._queue))
+        self._passed_over = list(filter(worthwhile, self._passed_over))
 
     def exhausted(self) -> Exception:
         """Return the error for a request that no model answered.
