@@ -7,7 +7,7 @@ import importlib
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -18,7 +18,7 @@ from routed_ollama.testing.scripted import ScriptedModel
 from routed_ollama.testing.server import OllamaServer
 
 DEFAULT_PORT = 11434
-_SETTINGS = {
+_SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "load": ("load_seconds", float),
     "speed": ("tokens_per_second", float),
     "context": ("context_length", int),
@@ -109,11 +109,11 @@ def scripted_model(text: str) -> ScriptedModel:
     try:
         for setting in filter(None, settings.split(",")):
             key, _, value = setting.partition(":")
-            if key not in _SETTINGS:
-                raise ValueError(f"unknown key {key!r}; known: {', '.join(_SETTINGS)}")
             argument, convert = _SETTINGS[key]
             arguments[argument] = convert(value)
         return ScriptedModel(name, **arguments)
+    except KeyError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: unknown key {error}; known: {', '.join(_SETTINGS)}") from None
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
@@ -132,7 +132,7 @@ def _real(text: str) -> Engine:
     return engine
 
 
-def _on_signals(stopped: threading.Event) -> Any:
+def _on_signals(stopped: threading.Event) -> Callable[[], None]:
     """Set an event on Ctrl-C and where the system asks to end; gives a function that undoes it."""
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's signature

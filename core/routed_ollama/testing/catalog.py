@@ -63,12 +63,9 @@ class Catalog:
         Raises:
             NameRequiredError: the name is empty.
             InvalidNameError: it cannot be a name.
-            ApiError: 404.
+            KeyError: it is not installed.
         """
-        installed = self._models.get(parse_name(name).key)
-        if installed is None:
-            raise not_found(name)
-        return installed
+        return self._models[parse_name(name).key]
 
 
 def look_up(catalog: Catalog, name: str, *, required: ApiError) -> Installed:
@@ -83,6 +80,8 @@ def look_up(catalog: Catalog, name: str, *, required: ApiError) -> Installed:
         raise required from None
     except InvalidNameError as error:
         raise ApiError(400, str(error)) from None
+    except KeyError:
+        raise not_found(name) from None
 
 
 def check_capabilities(installed: Installed, wanted: Iterable[str]) -> None:

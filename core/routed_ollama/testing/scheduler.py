@@ -126,6 +126,11 @@ class Scheduler:
         """What is in memory, in the order in which it was loaded."""
         return tuple(self._residents.values())
 
+    @property
+    def loading(self) -> str | None:
+        """Name of the model that is being loaded."""
+        return None if self._loading is None else self._loading.engine.card.name
+
     def listed(self) -> list[Listed]:
         """What is in memory or on its way there, the one that stays longest first."""
         now = self._clock.time()

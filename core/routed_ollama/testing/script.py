@@ -99,17 +99,12 @@ class Writer:
         self.reason: Literal["stop", "length"] = "stop"
 
     @property
-    def is_full(self) -> bool:
-        """Whether no token more may be written."""
-        if self.tokens < self._limit:
-            return False
-        self.reason = "length"
-        return True
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a stop sequence was written."""
-        return self._stopper.hit
+    def ended(self) -> bool:
+        """Whether a stop sequence was written, or as many tokens as may be."""
+        if self._stopper.hit:
+            return True
+        self.reason = "length" if self.tokens >= self._limit else "stop"
+        return self.reason == "length"
 
     def at_once(self, script: Script) -> Piece | None:
         """The whole answer as one piece, where nobody can tell the difference."""
@@ -118,7 +113,7 @@ class Writer:
             return None
         words = tokens(script)
         self.tokens = min(len(words), self._limit)
-        self.reason = "length" if len(words) > self._limit else "stop"
+        self.reason = "length" if len(words) >= self._limit else "stop"
         return Piece(script if len(words) <= self._limit else "".join(words[: self._limit]))
 
     def add(self, part: str | Piece | ToolCall) -> Piece | None:

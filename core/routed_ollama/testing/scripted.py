@@ -6,10 +6,11 @@ thinking, tool calls, log probabilities. One piece of a script is one token.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from routed_ollama.testing import replies
@@ -31,6 +32,7 @@ from routed_ollama.testing.names import parse_name
 from routed_ollama.testing.script import Gate, Reply, Script, Writer, whole_script
 
 _SIZE_IN_TAG = re.compile(r"(?:^|[-_x])(\d+(?:\.\d+)?)([bm])(?=$|[-_])", re.IGNORECASE)
+_DIGEST = re.compile("[0-9a-f]{64}")
 _BITS = {"Q2": 3.0, "Q3": 3.9, "Q4": 4.8, "Q5": 5.7, "Q6": 6.6, "Q8": 8.5, "F16": 16.0, "BF": 16.0, "F32": 32.0}
 """Bits per weight of llama.cpp's quantizations, about."""
 CHARACTERS_PER_TOKEN = 4
@@ -63,7 +65,7 @@ class ScriptedModel:
             tokens. Parameters and family are read from the name where they are left out.
         template, system, parameters, license, model_info: the same, as in a Modelfile.
         continues_prefill: whether a last message of the assistant is gone on from; also chooses the default template.
-        weights: models with the same are aliases and share a runner; default: its own.
+        weights: models with the same are aliases and share a runner: a digest, or any text; default: its own.
         load_error: it cannot be loaded, and this is why.
         faults: what goes wrong with it from the start, always.
         digest, modified_at, tensors, bytes_per_context_token, remote_host, remote_model: see
@@ -109,7 +111,8 @@ class ScriptedModel:
             template = (_HEAD if "tools" in capabilities else "") + (_OPEN if continues_prefill else _CLOSED)
         parameter_size = parameter_size or _parameter_size(parsed.tag)
         size = size or int(_count(parameter_size) * _bits(quantization) / 8) + 1_000_000
-        weights = digest_of("weights", weights or parsed.key)
+        if not _DIGEST.fullmatch(weights):
+            weights = digest_of("weights", weights or parsed.key)
         identity = (weights, template, system, json.dumps(dict(parameters or {}), sort_keys=True), *capabilities)
         self.card = ModelCard(
             **{
@@ -158,7 +161,12 @@ class ScriptedRunner:
     def __init__(self, model: ScriptedModel, settings: LoadSettings) -> None:
         self._model = model
         self._settings = settings
-        self.alive = True
+        self._dead = asyncio.Event()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it was not closed."""
+        return not self._dead.is_set()
 
     async def count_tokens(self, request: GenerationRequest) -> int:
         """Tokens of the whole prompt."""
@@ -166,17 +174,16 @@ class ScriptedRunner:
 
     async def close(self) -> None:
         """Free everything; what is being answered dies."""
-        self.alive = False
+        self._dead.set()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Piece | Finish, None]:
         """Answer from the script."""
         model, clock = self._model, self._model.clock
-        if not self.alive:
-            raise EngineCrashedError("the runner was closed")
+        self._check()
         begun = clock.monotonic()
         prompt_tokens = self._cut(request)
         if model.prompt_tokens_per_second:
-            await sleep(clock, prompt_tokens / model.prompt_tokens_per_second)
+            await self._unless_dead(sleep(clock, prompt_tokens / model.prompt_tokens_per_second))
         evaluated = clock.monotonic()
         writer = Writer(request, self._limit(request, prompt_tokens))
         script = _script(model, request)
@@ -200,22 +207,33 @@ class ScriptedRunner:
         clock, rate = self._model.clock, self._model.tokens_per_second
         async for part in script if isinstance(script, AsyncIterable) else whole_script("", script):
             if isinstance(part, Gate):
-                await part.passed()
+                await self._unless_dead(part.passed())
                 continue
-            if writer.is_full:
-                break
             if rate:
-                await sleep(clock, begun + (writer.tokens + 1) / rate - clock.monotonic())
-            if not self.alive:
-                raise EngineCrashedError("the runner was closed")
+                await self._unless_dead(sleep(clock, begun + (writer.tokens + 1) / rate - clock.monotonic()))
+            self._check()
             piece = writer.add(part)
             if piece is not None:
                 yield piece
-            if writer.stopped:
+            if writer.ended:
                 break
         rest = writer.rest()
         if rest is not None:
             yield rest
+
+    def _check(self) -> None:
+        if self._dead.is_set():
+            raise EngineCrashedError("the runner was closed")
+
+    async def _unless_dead(self, wait: Coroutine[Any, Any, None]) -> None:
+        """Wait for something, but not beyond this runner's death."""
+        tasks = {asyncio.ensure_future(wait), asyncio.ensure_future(self._dead.wait())}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+        self._check()
 
     def _cut(self, request: GenerationRequest) -> int:
         """Tokens of the prompt that are evaluated."""

@@ -172,8 +172,27 @@ class OllamaServer:
         Raises:
             KeyError: it is not installed.
         """
+        weights = self._catalog.get(name).card.weights
         if self._api is not None:
-            self._call(self._api.scheduler.unload(self._catalog.get(name).card.weights))
+            self._call(self._api.scheduler.unload(weights))
+
+    def crash(self, name: str) -> None:
+        """Let a model's runner die, as if it had been killed; what it is answering breaks off.
+
+        Raises:
+            KeyError: the model is not in memory.
+        """
+        weights = self._catalog.get(name).card.weights
+        residents = self._api.scheduler.residents if self._api else ()
+        resident = next((each for each in residents if each.key == weights), None)
+        if resident is None:
+            raise KeyError(f"{name} is not in memory")
+        self._call(resident.runner.close())
+
+    @property
+    def loading(self) -> str | None:
+        """Name of the model that is being loaded."""
+        return self._api.scheduler.loading if self._api else None
 
     @property
     def resident(self) -> tuple[str, ...]:
