@@ -283,7 +283,7 @@ async def test_generate_raw_has_no_template_and_without_raw_hands_back_its_conte
 
 @real
 @in_module_loop
-@pytest.mark.parametrize("keep", [None, 0, -5, 10_000])
+@pytest.mark.parametrize("keep", [None, -5])
 async def test_a_prompt_that_is_too_long_is_cut_or_refused(runner, keep):
     long = user("alpha " * 300)
     options = {"num_predict": 1} | ({} if keep is None else {"num_keep": keep})
@@ -516,7 +516,7 @@ asyncio.run(main())
 def test_a_killed_parent_takes_the_model_with_it():
     """In the middle of an answer, and without a chance to say good-bye."""
     command = [sys.executable, "-c", PARENT, str(MODELS[0].path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:  # noqa: S603 - our own program
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         address = httpx.URL(parent.stdout.readline().strip())
         assert listens(address)
@@ -539,7 +539,7 @@ def eventually(condition: Callable[[], bool]) -> bool:
 def child(model: Path, *more: str, **pipes: Any) -> subprocess.Popen[bytes]:
     module = "routed_ollama.testing._llamacpp_child"
     command = [sys.executable, "-m", module, "--ctx=64", *more, "--", str(model)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **pipes)  # noqa: S603 - our own
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **pipes)
 
 
 @real
