@@ -65,7 +65,12 @@ class Hints:
 
 
 def decide(
-    known: Knowledge, config: RouterConfig, messages: Sequence[Message], scope: Scope | None, hints: Hints
+    known: Knowledge,
+    config: RouterConfig,
+    messages: Sequence[Message],
+    scope: Scope | None,
+    hints: Hints,
+    timeouts: Timeouts,
 ) -> AttemptPlan:
     """Return the attempt plan for a request.
 
@@ -83,13 +88,12 @@ def decide(
     )
     preferred = None if hints.preferred is None else with_tag(hints.preferred)
     first = tuple(map(with_tag, hints.first))
-    views = known.views.of(scope, (*((preferred,) if preferred else ()), *first))
+    views = known.views.of(scope, (preferred, *first) if preferred else first)
     stays = (hints.sticky.model,) if hints.stay and hints.sticky is not None else ()
     settings = _settings(config, hints, preferred, (*first, *stays))
     if len(views) == 1 and views[0].named:  # this model and no other: it is asked whatever may be thought of it
         views = [_ungated(views[0])]
-    ranking = score_models(views, task, settings, known.history, request_id=uuid.uuid4().hex)
-    ranking = replace(ranking, decision_seconds=time.perf_counter() - began)
+    ranking = score_models(views, task, settings, known.history, request_id=uuid.uuid4().hex, began=began)
     if not ranking.scores:
         raise _nobody(known, scope or (*((preferred,) if preferred else ()), *first) or None, ranking)
     infos = {view.info.candidate: view for view in views}
@@ -98,7 +102,7 @@ def decide(
         ranking,
         known.clock.monotonic,
         admit=known.circuits.acquire,
-        allow=lambda choice: _allow(known, choice, task, hints.timeouts or Timeouts()),
+        allow=lambda choice: _allow(known, choice, task, hints.timeouts or timeouts),
         on_start=known.started,
         on_settled=known.settled,
         max_attempts=hints.max_attempts or config.fallback.max_attempts,
@@ -154,5 +158,5 @@ def _allow(known: Knowledge, choice: Choice, task: TaskCharacteristics, timeouts
 def _ungated(view: ModelView) -> ModelView:
     info = view.info
     return view._replace(
-        info=replace(info, flags_known=False), circuit=CircuitState.CLOSED, reachable=True, too_large=False
+        info=replace(info, flags_known=False), circuit=CircuitState.CLOSED, reachable=True, barred=None
     )

@@ -64,6 +64,8 @@ class Knowledge:
         self.clock = clock
         self._warm = offline
         self._warming = threading.Lock()
+        self._looked_at = clock.monotonic() - config.health.refresh
+        self._enough: tuple[object, Scope | None] = (None, None)
 
     def close(self) -> None:
         """Write what is still to be written, end the monitor and close the connections."""
@@ -89,15 +91,16 @@ class Knowledge:
 
     def ensure(self, scope: Scope | None) -> None:
         """See that there is something to decide on; blocks only for what nothing is known of."""
-        ask = self.unknown(scope)
-        if ask:
-            self.refresh(ask)
-            self.warm_up()
+        snapshot = self.catalog.views
+        if snapshot is not self._enough[0] or scope != self._enough[1]:
+            if ask := self.unknown(scope):
+                self.refresh(ask)
+                self.warm_up()
+            else:
+                self._enough = (snapshot, scope)
         if self.offline or not self._config.health.interval:
             return
-        self.monitor.start()
-        oldest = min((view.seen_at or 0.0 for view in self.catalog.views.values()), default=0.0)
-        if self.clock.monotonic() - oldest > self._config.health.refresh:
+        if not self.monitor.running or self.clock.monotonic() - self._looked_at > self._config.health.refresh:
             self.monitor.poke()
 
     def warm_up(self) -> None:
@@ -114,6 +117,7 @@ class Knowledge:
         """Ask hosts what they have and hold in memory, all at once, and wait for the answers. Never raises."""
         if not urls:
             return
+        self._looked_at = self.clock.monotonic()
         with ThreadPoolExecutor(len(urls), thread_name_prefix="routed-ollama-look") as pool:
             for url, view in zip(urls, pool.map(self.catalog.refresh, urls), strict=True):
                 self._note_host(url, view)
@@ -127,8 +131,7 @@ class Knowledge:
 
     def _look(self) -> None:
         """What the monitor does: asks every host what it has and holds in memory. Loads nothing, never raises."""
-        for url in list(self.catalog.hosts):
-            self._note_host(url, self.catalog.refresh(url))
+        self.refresh(list(self.catalog.hosts))
 
     def record(self, outcome: Outcome) -> None:
         """Learn what became of an attempt: history, circuits and store. Never raises for what it is told."""

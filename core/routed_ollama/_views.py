@@ -5,20 +5,22 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from routed_ollama._memory import total_memory
 from routed_ollama.catalog import Catalog, HostView, with_tag
 from routed_ollama.errors import ModelNotInstalledError
 from routed_ollama.health import CircuitBoard
 from routed_ollama.performance import PerformanceHistory
-from routed_ollama.scoring import ModelView
+from routed_ollama.scoring import ModelView, standing_bar
 from routed_ollama.types import Candidate, ModelInfo
 
 Scope = Sequence[str | Candidate]
 """Models that a request may go to: names (any host) and candidates (that host only)."""
 
 _SUGGESTIONS: Final = 3
+_MOST_SCOPES: Final = 64
+"""Scopes are few, but names of single calls may be many."""
 
 
 class InFlight:
@@ -41,6 +43,11 @@ class InFlight:
         """Return the number of requests under way."""
         return self._counts.get(candidate, 0) if self._counts else 0
 
+    @property
+    def none(self) -> bool:
+        """Whether no request is under way."""
+        return not self._counts
+
 
 class Views:
     """Makes the list of models that a decision looks at.
@@ -60,22 +67,48 @@ class Views:
         self._circuits = circuits
         self._memory_share = memory_share
         self.in_flight = InFlight()
-        self._cache: dict[tuple[object, ...], tuple[object, list[tuple[ModelInfo, bool]]]] = {}
+        self._members_of: dict[tuple[object, ...], tuple[object, list[ModelView]]] = {}
+        self._views_of: dict[tuple[object, ...], tuple[tuple[object, ...], list[ModelView]]] = {}
 
-    def of(self, scope: Scope | None, extra: Iterable[str] = ()) -> list[ModelView]:
+    def of(self, scope: Scope | None, extra: Sequence[str] = ()) -> list[ModelView]:
         """Return the models of a scope (None: every installed one) and those named besides."""
-        extra = tuple(extra)
+        key = (scope if scope is None or isinstance(scope, tuple) else tuple(scope), extra)
         snapshot = self._catalog.views
-        key = (None if scope is None else tuple(scope), extra)
-        cached = self._cache.get(key)
-        if cached is None or cached[0] is not snapshot:
-            if len(self._cache) > 64:  # noqa: PLR2004 (scopes are few; names of single calls may be many)
-                self._cache.clear()
-            cached = (snapshot, self._members(scope, extra))
-            self._cache[key] = cached
-        return [self._view(info, snapshot.get(info.host), named=named) for info, named in cached[1]]
+        quiet = self._circuits.all_closed and self.in_flight.none
+        state = (snapshot, self._history.version)
+        cached = self._views_of.get(key)
+        if quiet and cached is not None and cached[0] == state:
+            return cached[1]
+        views = [self._now(view) for view in self._standing(key, snapshot)]
+        if quiet:
+            self._views_of[key] = (state, views)
+        return views
 
-    def _members(self, scope: Scope | None, extra: Sequence[str]) -> list[tuple[ModelInfo, bool]]:
+    def _standing(self, key: tuple[Any, ...], snapshot: object) -> list[ModelView]:
+        cached = self._members_of.get(key)
+        if cached is None or cached[0] is not snapshot:
+            if len(self._members_of) > _MOST_SCOPES:
+                self._members_of.clear()
+                self._views_of.clear()
+            cached = (snapshot, self._members(*key))
+            self._members_of[key] = cached
+        return cached[1]
+
+    def _now(self, view: ModelView) -> ModelView:
+        info, resident, _, _, _, named, reachable, barred = view
+        candidate = info.candidate
+        return ModelView(
+            info,
+            resident,
+            self.in_flight.of(candidate),
+            self._circuits.state(candidate),
+            self._history.recent_success(candidate),
+            named,
+            reachable,
+            barred,
+        )
+
+    def _members(self, scope: Scope | None, extra: Sequence[str]) -> list[ModelView]:
         members: dict[Candidate, tuple[ModelInfo, bool]] = {}
         if scope is None:
             for view in self._catalog.views.values():
@@ -83,7 +116,8 @@ class Views:
         for entry in (*(scope or ()), *extra):
             for info in self._find(entry):
                 members[info.candidate] = (info, True)
-        return list(members.values())
+        views = self._catalog.views
+        return [self._standing_view(info, views.get(info.host), named=named) for info, named in members.values()]
 
     def _find(self, entry: str | Candidate) -> list[ModelInfo]:
         if isinstance(entry, Candidate):
@@ -97,18 +131,14 @@ class Views:
         silent = [url for url in hosts if (view := views.get(url)) is None or view.seen_at is None]
         return [self._catalog.guess(with_tag(name), url) for url in silent]
 
-    def _view(self, info: ModelInfo, host: HostView | None, *, named: bool) -> ModelView:
-        candidate = info.candidate
+    def _standing_view(self, info: ModelInfo, host: HostView | None, *, named: bool) -> ModelView:
+        seen = host is not None and host.seen_at is not None and bool(info.host)
         return ModelView(
             info,
-            None if host is None or host.seen_at is None or not info.host else info.name in host.resident,
-            self.in_flight.of(candidate),
-            self._circuits.state(candidate),
-            self._history.recent_success(candidate),
-            named,
-            info.context_length,
-            host is None or not host.error,
-            not named and self._too_large(info),
+            resident=info.name in host.resident if host is not None and seen else None,
+            named=named,
+            reachable=host is None or not host.error,
+            barred=standing_bar(info, named=named, too_large=not named and self._too_large(info)),
         )
 
     def _too_large(self, info: ModelInfo) -> bool:

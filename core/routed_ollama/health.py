@@ -162,9 +162,10 @@ class CircuitBoard:
         """Return a model's circuit, or a host's for the candidate ``("", host)``, as it is now."""
         return self._circuits.get(candidate, _CLOSED).seen_at(self._clock())
 
-    def any_not_closed(self) -> bool:
-        """Whether some circuit is not closed; lets the common case be quick."""
-        return bool(self._circuits) and any(c.state is not CircuitState.CLOSED for c in self._circuits.values())
+    @property
+    def all_closed(self) -> bool:
+        """Whether no circuit has anything against it; lets the common case be quick."""
+        return not self._circuits
 
     def state(self, candidate: Candidate) -> CircuitState:
         """Return the worse of the states of a model's circuit and its host's."""

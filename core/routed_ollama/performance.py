@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from routed_ollama.types import (
     Candidate,
@@ -111,8 +111,19 @@ class _Record:
     recent_success: float = 1.0
 
 
+class _Rates(NamedTuple):
+    """What a record comes down to for a prediction; worked out once after each observation."""
+
+    decode: float
+    prefill: float
+    load: float
+    success: float
+    quality: float
+    quality_weight: float
+    samples: float
+
+
 _NO_RECORD: Final = _Record()
-_NO_TASK: Final = _TaskRecord()
 
 
 def prior_decode_rate(parameters: float) -> float:
@@ -149,6 +160,9 @@ class PerformanceHistory:
         self._records: dict[Candidate, _Record] = {}
         self._speedups: dict[str, Faded] = {}
         self._answers: dict[str, tuple[Candidate, TaskType]] = {}
+        self._rates: dict[Candidate, _Rates] = {}
+        self.version = 0
+        """Changes with each observation."""
 
     def record(self, outcome: Outcome) -> None:
         """Learn from an outcome. A cancelled one leaves no trace in success, quality or times."""
@@ -160,6 +174,7 @@ class PerformanceHistory:
             for task in tasks:
                 _learn_task(task, outcome)
             _learn_speed(record, outcome)
+            self._changed()
             if outcome.request_id and outcome.kind is OutcomeKind.OK:
                 self._remember_answer(outcome)
 
@@ -183,7 +198,12 @@ class PerformanceHistory:
             record = self._records[candidate]
             record.overall.quality.add(quality)
             record.tasks[task_type].quality.add(quality)
+            self._changed()
         return True
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._rates.clear()
 
     def predict(
         self,
@@ -203,27 +223,38 @@ class PerformanceHistory:
             in_flight: requests that the model is busy with and that come first.
             prior: how good the model is thought to be before it was judged, 0..1.
         """
-        record = self._records.get(info.candidate, _NO_RECORD)
-        by_task = record.tasks.get(task.task_type, _NO_TASK)
-        decode = self._decode_rate(record, info)
-        prefill = record.prefill.per_second(max(PRIOR_PREFILL, decode * 3.0))
-        output = task.output_tokens if by_task is _NO_TASK else by_task.output.mean(task.output_tokens, 3.0)
-        prompt_seconds = task.prompt_tokens / prefill
-        output_seconds = output / decode
-        load = self.load_seconds(info) if resident is False else 0.0
+        candidate = info.candidate
+        rates = self._rates.get(candidate) or self._work_out(info)
+        by_task = self._records.get(candidate, _NO_RECORD).tasks.get(task.task_type)
+        output, success = float(task.output_tokens), rates.success
+        weight = rates.quality_weight + PRIOR_QUALITY_WEIGHT
+        quality = (rates.quality + prior * 10.0 * PRIOR_QUALITY_WEIGHT) / weight
+        if by_task is not None:
+            output = by_task.output.mean(output, 3.0)
+            success = by_task.success.mean(success, PRIOR_SUCCESS_WEIGHT)
+            quality = by_task.quality.mean(quality, PRIOR_QUALITY_WEIGHT)
+        prompt_seconds = task.prompt_tokens / rates.prefill
+        output_seconds = output / rates.decode
+        load = rates.load if resident is False else 0.0
         wait = in_flight * (prompt_seconds + output_seconds)
-        overall_success = record.overall.success.mean(PRIOR_SUCCESS, PRIOR_SUCCESS_WEIGHT)
-        overall_quality = record.overall.quality.mean(prior * 10.0, PRIOR_QUALITY_WEIGHT)
-        return Prediction(
-            seconds=wait + load + prompt_seconds + output_seconds,
-            wait=wait,
-            load=load,
-            prompt=prompt_seconds,
-            output=output_seconds,
-            success_rate=by_task.success.mean(overall_success, PRIOR_SUCCESS_WEIGHT),
-            quality=by_task.quality.mean(overall_quality, PRIOR_QUALITY_WEIGHT),
-            samples=record.overall.success.weight,
+        seconds = wait + load + prompt_seconds + output_seconds
+        return Prediction(seconds, wait, load, prompt_seconds, output_seconds, success, quality, rates.samples)
+
+    def _work_out(self, info: ModelInfo) -> _Rates:
+        record = self._records.get(info.candidate, _NO_RECORD)
+        decode = self._decode_rate(record, info)
+        overall = record.overall
+        rates = _Rates(
+            decode,
+            record.prefill.per_second(max(PRIOR_PREFILL, decode * 3.0)),
+            self.load_seconds(info),
+            overall.success.mean(PRIOR_SUCCESS, PRIOR_SUCCESS_WEIGHT),
+            overall.quality.total,
+            overall.quality.weight,
+            overall.success.weight,
         )
+        self._rates[info.candidate] = rates
+        return rates
 
     def load_seconds(self, info: ModelInfo) -> float:
         """Return the seconds that bringing a model into memory is expected to take."""
@@ -252,6 +283,7 @@ class PerformanceHistory:
             return
         with self._lock:
             self._speedups.setdefault(info.host, Faded()).add(rate / prior_decode_rate(info.parameters))
+            self._changed()
 
     def recent_success(self, candidate: Candidate) -> float:
         """Return the share of a model's last 20 requests that went well; 1 before the first."""

@@ -10,7 +10,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -202,9 +201,7 @@ class Router:
         return self._decide(messages, scope, Hints(**hints))
 
     def _decide(self, messages: Sequence[Message], scope: Scope | None, hints: Hints) -> AttemptPlan:
-        return decide(
-            self._known, self.config, messages, scope, replace(hints, timeouts=hints.timeouts or self.timeouts)
-        )
+        return decide(self._known, self.config, messages, scope, hints, self.timeouts)
 
     def add_host(self, url: str, client: Callable[..., httpx.Client] = httpx.Client) -> str:
         """Take a further server in and return its URL in the form in which hosts are compared."""

@@ -9,16 +9,19 @@ Score = 40 % capability + 40 % performance + 20 % health (shares are configurabl
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import attrgetter, mul
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from routed_ollama.performance import PerformanceHistory
 from routed_ollama.types import (
+    NO_NEEDS,
     Candidate,
     CircuitState,
+    ModelCapability,
     ModelInfo,
     ModelScore,
     Prefer,
@@ -32,7 +35,6 @@ _PATIENCE: Final[Mapping[Prefer, float]] = {"speed": 4.0, "balanced": 15.0, "qua
 """Seconds after which an answer is worth half as much in time."""
 _QUALITY_SHARE: Final[Mapping[Prefer, float]] = {"speed": 0.25, "balanced": 0.55, "quality": 0.85}
 _HEALTH: Final = {CircuitState.CLOSED: 1.0, CircuitState.HALF_OPEN: 0.5, CircuitState.OPEN: 0.0}
-_UNKNOWN_CAPABILITY: Final = 0.4
 _ESTIMATE_SLACK: Final = 1.2
 """The prompt's length is an estimate; a model is refused only where even a fifth less would not fit."""
 _HEALTH_GATES: Final = frozenset({"circuit", "reachable"})
@@ -49,11 +51,9 @@ class ModelView(NamedTuple):
     """Share of its last requests that went well."""
     named: bool = False
     """Whether the user named it; then it is left out for nothing but what it cannot do."""
-    context_limit: int = 0
-    """The longest context it can be given, in tokens; 0 when unknown."""
     reachable: bool = True
-    too_large: bool = False
-    """Larger than the memory of its host, as far as that is known."""
+    barred: tuple[str, str] | None = None
+    """Gate and reason that keep it out of every request; see ``standing_bar``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,63 +81,95 @@ class ScoringSettings:
     first: Sequence[str] = ()
 
 
+def standing_bar(info: ModelInfo, *, named: bool, too_large: bool = False) -> tuple[str, str] | None:
+    """Return the gate and the reason that keep a model out of every request; None when there are none.
+
+    Args:
+        info: the model.
+        named: whether the user named it; then only what cannot chat at all is kept out.
+        too_large: whether it is larger than the memory of its host.
+    """
+    if info.flags_known and "completion" not in info.flags:
+        return ("completion", "cannot chat (no completion capability)")
+    base = info.name.rpartition(":")[2].endswith(("text", "base")) or "-text-" in info.name
+    unnamed = (
+        (info.remote, "remote", "runs in the cloud; name it to use it"),
+        (
+            not info.flags_known and "embed" in info.name,
+            "completion",
+            "looks like an embedding model; name it to use it",
+        ),
+        (base, "completion", "is a base model without chat training; name it to use it"),
+        (too_large, "memory", "is larger than this machine's memory; name it to use it"),
+    )
+    return None if named else next(((gate_name, reason) for bars, gate_name, reason in unnamed if bars), None)
+
+
 def gate(view: ModelView, task: TaskCharacteristics) -> Refusal | None:
     """Return why a model cannot serve a request; None when it can."""
     info = view.info
-    found: tuple[str, str] | None = None
-    if info.flags_known and "completion" not in info.flags:
-        found = ("completion", "cannot chat (no completion capability)")
-    elif not view.named and (unnamed := _gate_unnamed(view)):
-        found = unnamed
-    elif info.flags_known and (
-        lacking := next((n for n in ("tools", "vision", "thinking") if _lacks(n, view, task)), "")
-    ):
-        found = (lacking, f"does not support {lacking}")
-    elif view.context_limit and task.prompt_tokens > view.context_limit * _ESTIMATE_SLACK:
-        over = task.prompt_tokens - view.context_limit
-        found = ("context", f"prompt of about {task.prompt_tokens} tokens exceeds its context by {over}")
-    elif not view.reachable:
-        found = ("reachable", "its host does not answer")
-    elif view.circuit is CircuitState.OPEN:
-        found = ("circuit", "failed repeatedly and is resting (circuit open)")
-    return Refusal(info.candidate, *found) if found else None
+    found = view.barred
+    if found is None:
+        if info.flags_known and (lacking := _lacking(info, needed(task))):
+            found = (lacking, f"does not support {lacking}")
+        elif info.context_length and task.prompt_tokens > info.context_length * _ESTIMATE_SLACK:
+            over = task.prompt_tokens - info.context_length
+            found = ("context", f"prompt of about {task.prompt_tokens} tokens exceeds its context by {over}")
+        elif not view.reachable:
+            found = ("reachable", "its host does not answer")
+        elif view.circuit is CircuitState.OPEN:
+            found = ("circuit", "failed repeatedly and is resting (circuit open)")
+        else:
+            return None
+    return Refusal(info.candidate, *found)
 
 
-def _lacks(need: str, view: ModelView, task: TaskCharacteristics) -> bool:
-    return bool(getattr(task.needs, need)) and need not in view.info.flags
+def needed(task: TaskCharacteristics) -> tuple[str, ...]:
+    """Return Ollama's flags that a request cannot do without."""
+    needs = task.needs
+    return tuple(flag for flag in ("tools", "vision", "thinking") if getattr(needs, flag)) if needs != NO_NEEDS else ()
 
 
-def _gate_unnamed(view: ModelView) -> tuple[str, str] | None:
-    info = view.info
-    if info.remote:
-        return ("remote", "runs in the cloud; name it to use it")
-    if not info.flags_known and "embed" in info.name:
-        return ("completion", "looks like an embedding model; name it to use it")
-    if info.name.rpartition(":")[2].endswith(("text", "base")) or "-text-" in info.name:
-        return ("completion", "is a base model without chat training; name it to use it")
-    if view.too_large:
-        return ("memory", "is larger than this machine's memory; name it to use it")
-    return None
+def _lacking(info: ModelInfo, flags: Iterable[str]) -> str:
+    return next((flag for flag in flags if flag not in info.flags), "")
+
+
+class _Terms(NamedTuple):
+    """What is the same for every model of one decision."""
+
+    weights: tuple[float, ...]
+    patience: float
+    quality_share: float
+
+
+def _terms(task: TaskCharacteristics, settings: ScoringSettings) -> _Terms:
+    wanted = task.capabilities
+    weights = tuple(wanted.get(c, 0.0) for c in ModelCapability)
+    return _Terms(weights, _PATIENCE[settings.prefer] * (1.5 - task.speed), _QUALITY_SHARE[settings.prefer])
 
 
 def score_model(
-    view: ModelView, task: TaskCharacteristics, settings: ScoringSettings, history: PerformanceHistory
+    view: ModelView,
+    task: TaskCharacteristics,
+    settings: ScoringSettings,
+    history: PerformanceHistory,
+    terms: _Terms | None = None,
 ) -> ModelScore:
     """Return a model's score for a request. The parts are 0..1 each; preferences come on top."""
+    weights, patience, share = terms or _terms(task, settings)
     info = view.info
-    values = info.capabilities
-    capability = 0.0
-    for name, weight in task.capabilities.items():
-        capability += weight * values.get(name, _UNKNOWN_CAPABILITY)
+    capability = sum(map(mul, weights, info.strengths))
     prediction = history.predict(info, task, resident=view.resident, in_flight=view.in_flight, prior=capability)
-    patience = _PATIENCE[settings.prefer] * (1.5 - task.speed)
-    share = _QUALITY_SHARE[settings.prefer]
     time_score = patience / (patience + prediction.seconds)
     performance = prediction.success_rate * (share * prediction.quality / 10.0 + (1.0 - share) * time_score)
     health = _HEALTH[view.circuit] * view.recent_success
+    total = settings.capability * capability + settings.performance * performance + settings.health * health
+    if settings.preferred is None and settings.sticky is None:
+        return ModelScore(info.candidate, total, capability, performance, health, 0.0, prediction, view.resident)
     bonus, notes = _preference(info, settings)
-    total = settings.capability * capability + settings.performance * performance + settings.health * health + bonus
-    return ModelScore(info.candidate, total, capability, performance, health, bonus, prediction, view.resident, notes)
+    return ModelScore(
+        info.candidate, total + bonus, capability, performance, health, bonus, prediction, view.resident, notes
+    )
 
 
 def _preference(info: ModelInfo, settings: ScoringSettings) -> tuple[float, tuple[str, ...]]:
@@ -158,10 +190,19 @@ def score_models(
     history: PerformanceHistory,
     *,
     request_id: str = "",
+    began: float | None = None,
 ) -> Recommendation:
     """Rank the models for a request: those that cannot serve are refused with a reason, the others scored.
 
     When every model that could serve is refused for its health alone, all of those are ranked after all (panic mode).
+
+    Args:
+        views: the models as they are.
+        task: the request.
+        settings: what the user wants of the choice.
+        history: what to expect of each.
+        request_id: put into the result.
+        began: ``time.perf_counter()`` at the beginning of the decision, of which this is the end.
 
     Example:
         >>> from routed_ollama.catalog import Catalog
@@ -173,10 +214,20 @@ def score_models(
     resting: list[tuple[ModelView, Refusal]] = []
     scores: list[ModelScore] = []
     closed: set[Candidate] = set()
+    terms, flags = _terms(task, settings), needed(task)
+    tokens = task.prompt_tokens / _ESTIMATE_SLACK
     for view in views:
-        refusal = gate(view, task)
+        info = view.info
+        fine = (  # the usual case, without a call: this runs for every model at every decision
+            view.barred is None
+            and view.reachable
+            and view.circuit is CircuitState.CLOSED
+            and (not info.context_length or tokens <= info.context_length)
+            and (not flags or not info.flags_known or not _lacking(info, flags))
+        )
+        refusal = None if fine else gate(view, task)
         if refusal is None:
-            scores.append(score_model(view, task, settings, history))
+            scores.append(score_model(view, task, settings, history, terms))
             if view.circuit is CircuitState.CLOSED:
                 closed.add(view.info.candidate)
         elif refusal.gate in _HEALTH_GATES:
@@ -185,7 +236,7 @@ def score_models(
             refused.append(refusal)
     panic = not scores and bool(resting)
     if panic:
-        scores = [score_model(view, task, settings, history) for view, _ in resting]
+        scores = [score_model(view, task, settings, history, terms) for view, _ in resting]
     else:
         refused.extend(refusal for _, refusal in resting)
     ranked = _ranked(scores, task.task_type, settings, closed)
@@ -196,6 +247,7 @@ def score_models(
         refused=tuple(refused),
         panic=panic,
         reason=_reason(ranked, refused, task, panic=panic),
+        decision_seconds=0.0 if began is None else time.perf_counter() - began,
     )
 
 

@@ -162,11 +162,15 @@ class ModelInfo:
     """Whether it runs in somebody's cloud."""
     continues_prefill: bool | None = None
     """Whether a last assistant message is continued (its template leaves it open); None when unknown."""
+    candidate: Candidate = field(init=False, repr=False, compare=False)
+    """The pair that names it among several hosts."""
+    strengths: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    """Its capabilities in the order of ``ModelCapability``; 0.4 where nothing is known."""
 
-    @property
-    def candidate(self) -> Candidate:
-        """The pair that names it among several hosts."""
-        return Candidate(self.name, self.host)
+    def __post_init__(self) -> None:
+        """Work out once what every decision reads."""
+        object.__setattr__(self, "candidate", Candidate(self.name, self.host))
+        object.__setattr__(self, "strengths", tuple(self.capabilities.get(c, 0.4) for c in ModelCapability))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from routed_ollama.errors import (
     AllModelsFailedError,
@@ -51,8 +51,7 @@ class Allowance:
     num_ctx: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """A candidate as the plan needs it."""
 
     info: ModelInfo

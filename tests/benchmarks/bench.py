@@ -1,0 +1,219 @@
+"""``make bench``: what routing costs beside the plain class, all interleaved in one run. Prints a table, writes JSON.
+
+The server is a process of its own with scripted models that answer at once, so what is measured is the client's side.
+Prompts are distinct, the store is an SQLite file, the monitor and the deadlines are on: as a user has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+CHUNKS = 500
+MODELS = [f"{family}:{size}b" for family in ("llama3.1", "qwen2.5", "gemma2", "mistral") for size in (1, 3, 7, 14, 32)]
+WORDS = "please write a small function that reads the log file and returns the errors of the last day as a list".split()
+
+
+_SERVER = """
+import sys
+from routed_ollama.testing import OllamaServer
+with OllamaServer(models=sys.argv[1:], max_loaded_models=100) as server:
+    print(server.url, flush=True)
+    sys.stdin.read()
+"""
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    measured: str
+    goal: str
+    met: bool
+    value: float
+
+
+@contextlib.contextmanager
+def server(*arguments: str) -> Iterator[str]:
+    """A server in a process of its own."""
+    command = [sys.executable, "-c", _SERVER, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 (our own command)
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.communicate()  # its standard input closes, and it ends
+
+
+def prompt(number: int, words: int) -> str:
+    """A prompt that no other request has."""
+    body = " ".join(WORDS[(number + i) % len(WORDS)] for i in range(words))
+    return f"Request {number}: {body}"
+
+
+def interleaved(runs: dict[str, Callable[[int], Any]], rounds: int, warm: int = 20) -> dict[str, list[float]]:
+    """Seconds of each, taken in turn, so that a slow moment of the machine meets all of them."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    order = list(runs)
+    for number in range(-warm, rounds):
+        for name in order:
+            began = time.perf_counter()
+            runs[name](number)
+            if number >= 0:
+                times[name].append(time.perf_counter() - began)
+        order.reverse()  # so that neither always comes second
+    return times
+
+
+def decision(url: str, store: Path, rounds: int) -> Row:
+    """Analysis and scoring of 20 models, for prompts of about 500 tokens."""
+    from routed_ollama import Message, Router
+
+    router = Router(base_url=url, store=store)
+    messages = [[Message("user", prompt(number, 420))] for number in range(rounds + 1)]
+    count = len(router.recommend_model(messages[-1]).scores)
+    times = []
+    for number in range(rounds):
+        began = time.perf_counter()
+        router.plan(messages[number])
+        times.append(time.perf_counter() - began)
+    router.close()
+    value = statistics.median(times) * 1e6
+    return Row(f"decision, {count} models, 500 tokens (median)", f"{value:.0f} us", "<= 150 us", value <= 150, value)
+
+
+def overhead(url: str, store: Path, rounds: int) -> Row:
+    """``invoke`` beside the plain class's."""
+    from langchain_ollama import ChatOllama
+    from langchain_routed_ollama import RoutedChatOllama
+
+    plain = ChatOllama(model=MODELS[0], base_url=url)
+    routed = RoutedChatOllama(base_url=url, store=store)
+    times = interleaved(
+        {"plain": lambda n: plain.invoke(prompt(n, 20)), "routed": lambda n: routed.invoke(prompt(n, 20))}, rounds
+    )
+    base = statistics.median(times["plain"]) * 1e3
+    more = statistics.median(b - a for a, b in zip(times["plain"], times["routed"], strict=True)) * 1e3
+    met = more <= 0.2 or more <= 0.12 * base
+    text = f"{more:+.3f} ms on {base:.3f} ms ({more / base:+.1%})"
+    return Row("invoke, routed minus plain (median of pairs)", text, "<= 0.2 ms or 12 %", met, more)
+
+
+def streaming(url: str, store: Path, rounds: int) -> Row:
+    """A stream of 500 chunks beside the plain class's."""
+    from langchain_ollama import ChatOllama
+    from langchain_routed_ollama import RoutedChatOllama
+
+    plain = ChatOllama(model="streamer:1b", base_url=url)
+    routed = RoutedChatOllama(models=["streamer:1b", "streamer:3b"], base_url=url, store=store)
+
+    def run(model: Any) -> Callable[[int], None]:
+        def once(number: int) -> None:
+            chunks = sum(1 for _ in model.stream(prompt(number, CHUNKS - 6)))
+            assert chunks >= CHUNKS - 10, chunks
+
+        return once
+
+    gc.collect()
+    times = interleaved({"plain": run(plain), "routed": run(routed)}, rounds, warm=3)
+    ratio = statistics.median(b / a for a, b in zip(times["plain"], times["routed"], strict=True))
+    base = statistics.median(times["plain"]) * 1e3
+    return Row(f"stream of {CHUNKS} chunks, routed / plain ({base:.0f} ms)", f"{ratio:.3f} x", "<= 1.05 x", ratio <= 1.05, ratio)
+
+
+def imports(rounds: int) -> Row:
+    """Importing the adapter beside importing the plain one."""
+
+    def run(module: str) -> Callable[[int], None]:
+        def once(_number: int) -> None:
+            subprocess.run([sys.executable, "-c", f"import {module}"], check=True)  # noqa: S603 (our own command)
+
+        return once
+
+    times = interleaved({"plain": run("langchain_ollama"), "routed": run("langchain_routed_ollama")}, rounds, warm=1)
+    more = statistics.median(b - a for a, b in zip(times["plain"], times["routed"], strict=True))
+    base = statistics.median(times["plain"])
+    return Row(
+        "import, routed minus plain (median of pairs)", f"{more:+.3f} s on {base:.2f} s", "<= 0.1 s", more <= 0.1, more
+    )
+
+
+def construction(url: str, store: Path, rounds: int) -> list[Row]:
+    """Constructing without a server, and the first use of 20 candidates."""
+    from langchain_ollama import ChatOllama
+    from langchain_routed_ollama import RoutedChatOllama
+
+    def twenty(_number: int) -> None:
+        model = RoutedChatOllama(models=MODELS, base_url=url, store=store)
+        running = model._running
+        for candidate in [info.candidate for info in shared.models() if info.name in MODELS]:
+            running.candidates.chat(candidate, None)
+
+    def two(_number: int) -> None:
+        ChatOllama(model="a", base_url=url)
+        ChatOllama(model="b", base_url=url)
+
+    seed = RoutedChatOllama(base_url=url, store=store)
+    seed.invoke("hi")
+    shared = seed.router
+    silent = "http://127.0.0.1:9"
+    times = interleaved(
+        {
+            "two plain": two,
+            "twenty": twenty,
+            "silent": lambda _n: RoutedChatOllama(base_url=silent, store=store),
+        },
+        rounds,
+        warm=2,
+    )
+    base, all20 = (statistics.median(times[name]) * 1e3 for name in ("two plain", "twenty"))
+    alone = statistics.median(times["silent"]) * 1e3
+    return [
+        Row("20 candidates / two plain constructions", f"{all20:.1f} ms / {base:.1f} ms", "<= 1 x", all20 <= base, all20 / base),
+        Row("RoutedChatOllama() with no server there", f"{alone:.2f} ms", "waits for none", alone < 100, alone),
+    ]
+
+
+def show(rows: list[Row], out: Path) -> None:
+    """Print the table and write the JSON."""
+    width = max(len(row.name) for row in rows)
+    print(f"{'':{width}}  {'measured':28}  {'goal':18}  met")
+    for row in rows:
+        print(f"{row.name:{width}}  {row.measured:28}  {row.goal:18}  {'yes' if row.met else 'NO'}")
+    out.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n", encoding="utf-8")
+    print(f"written to {out}")
+
+
+def main() -> None:
+    """Run everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=400)
+    parser.add_argument("--json", type=Path, default=Path("bench.json"))
+    chosen = parser.parse_args()
+    os.environ["NO_PROXY"] = "*"
+    rounds = chosen.rounds
+    with tempfile.TemporaryDirectory() as folder, server(*MODELS, "streamer:1b", "streamer:3b") as url:
+        store = Path(folder) / "history.sqlite3"
+        rows = [
+            decision(url, store, rounds),
+            overhead(url, store, rounds),
+            streaming(url, store, max(rounds // 10, 5)),
+            imports(max(rounds // 40, 3)),
+            *construction(url, store, max(rounds // 20, 5)),
+        ]
+    show(rows, chosen.json)
+
+
+if __name__ == "__main__":
+    main()
