@@ -26,8 +26,10 @@ RECORDED_FROM_0_24 = [
     (500, "an error was encountered while running the model: unexpected EOF", "crashed"),
     (
         500,
-        "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
-        "check ollama server logs for details",
+        (
+            "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
+            "check ollama server logs for details"
+        ),
         "crashed",
     ),
     (400, '"embedder:latest" does not support chat', "unsupported"),
@@ -51,8 +53,10 @@ RECORDED_FROM_0_24 = [
     (404, "model 'nosuch' not found", "missing"),
     (
         500,
-        "llama runner process has terminated: error loading model: missing tensor 'blk.30.attn_norm.weight'\n"
-        "panic: unable to load model: /models/blobs/sha256-fb2bb254df5d",
+        (
+            "llama runner process has terminated: error loading model: missing tensor 'blk.30.attn_norm.weight'\n"
+            "panic: unable to load model: /models/blobs/sha256-fb2bb254df5d"
+        ),
         "load",
     ),
     (500, "timed out waiting for llama runner to start - progress 0.00 - ", "load"),
@@ -68,8 +72,10 @@ OTHER_TEXTS_OF_OLLAMA = [
     (500, "timed out waiting for llama-server to start - progress 0.42 - ", "load"),
     (
         400,
-        '{"error":{"code":400,"message":"the request exceeds the available context size, try increasing it",'
-        '"type":"exceed_context_size_error","n_prompt_tokens":9000,"n_ctx":4096}}',
+        (
+            '{"error":{"code":400,"message":"the request exceeds the available context size, try increasing it",'
+            '"type":"exceed_context_size_error","n_prompt_tokens":9000,"n_ctx":4096}}'
+        ),
         "context",
     ),
     (400, "the prompt is longer than the context length currently available", "context"),
