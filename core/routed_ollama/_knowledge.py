@@ -108,7 +108,7 @@ class Knowledge:
         with self._warming:
             if self._warm:
                 return
-            self.circuits.load(self.store.load_state("circuits") or {})
+            self.circuits.load(self.store.load_state("circuits") or {}, self.catalog.hosts)
             self.contexts.load(self.store.load_state("contexts") or {})
             self.history.replay(self.store.outcomes(limit=_WARM_START))
             self._warm = True

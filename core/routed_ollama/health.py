@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -112,7 +112,7 @@ class Circuit:
 
     def succeeded(self) -> Circuit:
         """Return it after a request that went well."""
-        return self.moved(Signal.SUCCESS, failures=0, openings=0, lease_until=0.0)
+        return self.moved(Signal.SUCCESS, failures=0, openings=0, retry_at=0.0, lease_until=0.0)
 
     def failed(self, *, now: float, settings: CircuitSettings, at_once: bool = False) -> Circuit:
         """Return it after a request that failed.
@@ -218,7 +218,7 @@ class CircuitBoard:
 
     def _change(self, key: Candidate, step: Callable[[Circuit], Circuit]) -> None:
         with self._lock:
-            before = self._circuits.get(key, _CLOSED)
+            before = self._circuits.get(key, _CLOSED).seen_at(self._clock())
             after = step(before)
             if after == _CLOSED:
                 self._circuits.pop(key, None)
@@ -235,14 +235,22 @@ class CircuitBoard:
             if c.state is not CircuitState.CLOSED
         }
 
-    def load(self, data: Mapping[str, Any]) -> None:
-        """Take over what ``export`` returned, in another process maybe; what cannot be read is left out."""
+    def load(self, data: Mapping[str, Any], hosts: Container[str]) -> None:
+        """Take over what ``export`` returned, in another process maybe.
+
+        Args:
+            data: circuits; what cannot be read is left out.
+            hosts: URLs whose circuits are of interest.
+        """
+        latest = self._clock() + self._settings.max_recovery_timeout  # the clock may have been wrong at the time
         for name, entry in data.items():
             with contextlib.suppress(ValueError, TypeError):
                 state, failures, openings, retry_at = entry
                 model, _, host = name.partition("\n")
+                if host not in hosts:
+                    continue
                 self._circuits[Candidate(model, host)] = Circuit(
-                    CircuitState(state), int(failures), int(openings), float(retry_at)
+                    CircuitState(state), int(failures), int(openings), min(latest, float(retry_at))
                 )
 
 
