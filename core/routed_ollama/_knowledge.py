@@ -58,7 +58,7 @@ class Knowledge:
         self.history = PerformanceHistory(clock.time)
         self.circuits = CircuitBoard(circuits, clock.time, self._circuit_changed)
         self.views = Views(catalog, self.history, self.circuits, config.routing.memory_share)
-        self.contexts = ContextSizes()
+        self.contexts = ContextSizes(self._context_grown)
         self.monitor = HealthMonitor(self._look, health.interval)
         self._config = config
         self.clock = clock
@@ -83,7 +83,12 @@ class Knowledge:
         views = self.catalog.views
         silent = [url for url, view in views.items() if view.seen_at is None]
         known = len(silent) < len(views)
-        ask = [url for url in silent if not known or self.circuits.allows(Candidate("", url))]
+        if not known:
+            ask = silent
+        elif self._config.health.interval:  # the monitor asks them, off the request's way
+            ask = []
+        else:
+            ask = [url for url in silent if self.circuits.allows(Candidate("", url))]
         if known and scope is not None and not self.views.of(scope):
             moment = self.clock.monotonic()
             ask += [url for url, view in views.items() if view.seen_at is not None and moment - view.seen_at > 1.0]
@@ -94,8 +99,8 @@ class Knowledge:
         snapshot = self.catalog.views
         if snapshot is not self._enough[0] or scope != self._enough[1]:
             if ask := self.unknown(scope):
+                self.warm_up()  # first, or what was true of a host long ago would hide what it says now
                 self.refresh(ask)
-                self.warm_up()
             else:
                 self._enough = (snapshot, scope)
         if self.offline or not self._config.health.interval:
@@ -136,7 +141,7 @@ class Knowledge:
     def record(self, outcome: Outcome) -> None:
         """Learn what became of an attempt: history, circuits and store. Never raises for what it is told."""
         candidate = Candidate(outcome.model, outcome.host)
-        kind = FailureKind(outcome.failure) if outcome.failure else None
+        kind = _kind(outcome.failure)
         if outcome.kind is OutcomeKind.OK:
             self.circuits.success(candidate)
             for info in self.catalog.find(outcome.model, [outcome.host]):
@@ -164,6 +169,9 @@ class Knowledge:
     def _circuit_changed(self, _candidate: Candidate, _state: CircuitState) -> None:
         self.store.save_state("circuits", self.circuits.export())
 
+    def _context_grown(self) -> None:
+        self.store.save_state("contexts", self.contexts.export())
+
     def started(self, attempt: Attempt) -> None:
         """Note that an attempt began."""
         self.views.in_flight.add(attempt.candidate, 1)
@@ -178,3 +186,10 @@ class Knowledge:
         """Return a model's health in a word."""
         outcomes, recent, usual = self.history.recent(info.candidate)
         return HealthStatus(health_words(self.circuits.state(info.candidate), outcomes, recent, usual))
+
+
+def _kind(name: str | None) -> FailureKind | None:
+    try:
+        return FailureKind(name) if name else None
+    except ValueError:  # an outcome of another version
+        return FailureKind.SERVER

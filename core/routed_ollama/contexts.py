@@ -7,7 +7,7 @@ once, to the next power of two, and stays so.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from routed_ollama.types import Candidate, ModelInfo, TaskCharacteristics
@@ -21,6 +21,9 @@ _ESTIMATE_MARGIN: Final = 1.1
 class ContextSizes:
     """Remembers the context each model was grown to.
 
+    Args:
+        on_grown: told when one grows, so that it can be kept.
+
     Example:
         >>> sizes = ContextSizes()
         >>> info = ModelInfo("llama3.1:8b", context_length=131072)
@@ -32,8 +35,9 @@ class ContextSizes:
         16384
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_grown: Callable[[], None] | None = None) -> None:
         self._grown: dict[Candidate, int] = {}
+        self._on_grown = on_grown
         self._lock = threading.Lock()
 
     def for_request(self, info: ModelInfo, task: TaskCharacteristics, *, allocated: int) -> int | None:
@@ -55,6 +59,8 @@ class ContextSizes:
             return grown
         with self._lock:
             self._grown[info.candidate] = size
+        if self._on_grown is not None:
+            self._on_grown()
         return size
 
     def export(self) -> dict[str, Any]:
@@ -64,6 +70,6 @@ class ContextSizes:
     def load(self, data: Mapping[str, Any]) -> None:
         """Take over what ``export`` returned; entries of the wrong shape are left out."""
         for name, size in data.items():
-            if isinstance(size, int) and size > 0:
+            if type(size) is int and size > 0:
                 model, _, host = name.partition("\n")
                 self._grown[Candidate(model, host)] = size
