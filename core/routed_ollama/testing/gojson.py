@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 _SPACE = b" \t\r\n"
 _DIGITS = b"0123456789"
 _LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
-_MAX_DEPTH = 10_000
+_MAX_DEPTH = 300
+"""Go allows 10,000 levels, which is more than Python's stack holds; only malformed bodies are held to this."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -127,7 +128,7 @@ class _Scanner:
         char = self._peek()
         if char in b"{[":
             if depth >= _MAX_DEPTH:
-                raise GoSyntaxError("exceeded max depth")
+                self._fail("exceeded max depth")
             if char == ord("{"):
                 for _ in self.members(depth + 1):
                     pass

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 from routed_ollama.testing.engine import Finish, Piece, ToolCall
@@ -75,7 +76,7 @@ class StreamedAnswer(Answer):
 
     def finish(self, finish: Finish, metrics: Mapping[str, int]) -> None:
         """Send the line that says that it is done."""
-        self._started().end(dumps(self._line(Piece(), _closing(finish, metrics))) + b"\n")
+        self._started().end(dumps(self._line(Piece(), _closing(self._endpoint, finish, metrics))) + b"\n")
 
     def end(self) -> None:
         """End the stream in its proper form."""
@@ -112,11 +113,11 @@ class WholeAnswer(Answer):
 
     def finish(self, finish: Finish, metrics: Mapping[str, int]) -> None:
         """Send everything."""
-        self._respond(self._joined(_closing(finish, metrics)))
+        self._respond(self._joined(finish, metrics))
 
     def end(self) -> None:
         """Send what there is; it says that it is not done."""
-        self._respond(self._joined({"done": False}))
+        self._respond(self._joined())
 
     def fail(self, text: str) -> None:
         """Send the error."""
@@ -124,12 +125,12 @@ class WholeAnswer(Answer):
 
     def malformed(self, data: bytes) -> None:
         """Send a body that breaks off."""
-        self._respond(data or self._joined({"done": False})[:-9])
+        self._respond(data or self._joined()[:-9])
 
     def _respond(self, body: bytes) -> None:
         self._exchange.respond(200, body, JSON)
 
-    def _joined(self, closing: dict[str, Any]) -> bytes:
+    def _joined(self, finish: Finish | None = None, metrics: Mapping[str, int] = MappingProxyType({})) -> bytes:
         pieces = self._pieces
         whole = Piece(
             "".join([piece.text for piece in pieces]),
@@ -137,7 +138,7 @@ class WholeAnswer(Answer):
             tuple(call for piece in pieces for call in piece.tool_calls),
         )
         logprobs = [entry for piece in pieces for entry in piece.logprobs]
-        return dumps(self._line(whole, closing | ({"logprobs": logprobs} if logprobs else {})))
+        return dumps(self._line(whole, _closing(self._endpoint, finish, metrics, logprobs)))
 
 
 def content(endpoint: Endpoint, piece: Piece) -> dict[str, Any]:
@@ -157,9 +158,20 @@ def _tool_call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "function": function} if call.id else {"function": function}
 
 
-def _closing(finish: Finish, metrics: Mapping[str, int]) -> dict[str, Any]:
-    context = {"context": list(finish.context)} if finish.context else {}
-    return {"done": True, "done_reason": finish.reason, **context, **metrics}
+def _closing(
+    endpoint: Endpoint, finish: Finish | None, metrics: Mapping[str, int], logprobs: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """The end of the last line, in Ollama's order; without a finish it says that the answer is not done."""
+    if finish is None:
+        return {"done": False, **({"logprobs": logprobs} if logprobs else {})}
+    closing: dict[str, Any] = {"done": True, "done_reason": finish.reason}
+    if finish.context:
+        closing["context"] = list(finish.context)
+    if endpoint == "generate":
+        closing.update(metrics)
+    if logprobs:
+        closing["logprobs"] = logprobs
+    return {**closing, **metrics}
 
 
 def call_id(number: int) -> str:

@@ -143,7 +143,7 @@ class Scheduler:
         if self._loading is not None:
             ticket = self._loading
             found.append(Listed(ticket.engine.card, ticket.settings, now + min(self._stay(ticket), LONGEST_SECONDS)))
-        return sorted(found, key=lambda each: -int(each.expires_at))
+        return sorted(found, key=lambda each: -each.expires_at)
 
     async def acquire(
         self, engine: Engine, settings: LoadSettings, wanted: LoadSettings, keep_alive: float | None

@@ -86,11 +86,13 @@ class OllamaServer:
         self._catalog = Catalog()
         self._faults = FaultBook()
         self._log = RequestLog()
+        self._life = threading.RLock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._api: Api | None = None
+        now = self._clock.time()
         for model in models:
-            self.add_model(model)
+            self._install(model, now)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -100,27 +102,31 @@ class OllamaServer:
         Raises:
             OSError: the port is taken.
         """
-        if self._thread is not None:
+        with self._life:
+            if self._thread is not None:
+                return self
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._run, args=(self._loop,), name="ollama-server", daemon=True)
+            self._thread.start()
+            try:
+                self._call(self._open())
+            except BaseException:
+                self.stop()
+                raise
             return self
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, args=(self._loop,), name="ollama-server", daemon=True)
-        self._thread.start()
-        try:
-            self._call(self._open())
-        except BaseException:
-            self.stop()
-            raise
-        return self
 
     def stop(self) -> None:
         """Stop as a server that is ended does: streams are cut, models unloaded, the port is free again."""
-        thread, loop = self._thread, self._loop
-        if thread is None or loop is None:
-            return
-        self._call(self._close())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(_STOP_SECONDS)
-        self._thread = self._loop = self._api = None
+        with self._life:
+            thread, loop = self._thread, self._loop
+            if thread is None or loop is None:
+                return
+            try:
+                self._call(self._close())
+            finally:
+                loop.call_soon_threadsafe(loop.stop)
+                thread.join(_STOP_SECONDS)
+                self._thread = self._loop = self._api = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -149,12 +155,7 @@ class OllamaServer:
 
     def add_model(self, model: str | Engine) -> None:
         """Install a model; one of the same name is replaced."""
-        engine = ScriptedModel(model) if isinstance(model, str) else model
-        if isinstance(engine, ScriptedModel):
-            engine.clock = self._clock
-            for fault in engine.faults:
-                self.fail(engine.card.name, fault)
-        self._catalog.add(engine, self._clock.time())
+        self._install(model, self._clock.time())
 
     def remove_model(self, name: str) -> None:
         """Delete a model and unload it.
@@ -311,6 +312,14 @@ class OllamaServer:
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
+
+    def _install(self, model: str | Engine, now: float) -> None:
+        engine = ScriptedModel(model) if isinstance(model, str) else model
+        if isinstance(engine, ScriptedModel):
+            engine.clock = self._clock
+            for fault in engine.faults:
+                self.fail(engine.card.name, fault)
+        self._catalog.add(engine, now)
 
     def _call(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do something in the server's loop and wait for it."""
