@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -93,10 +93,12 @@ def decide(
     settings = _settings(config, hints, preferred, (*first, *stays))
     if len(views) == 1 and views[0].named:  # this model and no other: it is asked whatever may be thought of it
         views = [_ungated(views[0])]
-    ranking = score_models(views, task, settings, known.history, request_id=uuid.uuid4().hex, began=began)
+    infos = {view.info.candidate: view for view in views}
+    if not config.routing.learn:  # the same choice, whatever was loaded or is busy
+        views = [view._replace(resident=None, in_flight=0) for view in views]
+    ranking = score_models(views, task, settings, known.history, request_id=secrets.token_hex(16), began=began)
     if not ranking.scores:
         raise _nobody(known, scope or (*((preferred,) if preferred else ()), *first) or None, ranking)
-    infos = {view.info.candidate: view for view in views}
     return AttemptPlan(
         [Choice(infos[s.candidate].info, infos[s.candidate].resident) for s in ranking.scores],
         ranking,
@@ -129,14 +131,20 @@ def _settings(config: RouterConfig, hints: Hints, preferred: str | None, first: 
     )
 
 
+_NEVER_ASKED = frozenset({"completion", "remote", "memory"})
+"""Gates that say nothing of a request: they keep a model out of every one."""
+
+
 def _nobody(known: Knowledge, scope: Scope | None, ranking: Recommendation) -> Exception:
     views = known.catalog.views
     if all(view.error and view.seen_at is None for view in views.values()):
-        return HostUnreachableError(unreachable_message(", ".join(views)))
+        return HostUnreachableError(unreachable_message(", ".join(views), next(v.error for v in views.values())))
     if scope is not None and (missing := known.views.not_installed(scope)):
         return missing
-    if ranking.refused and all(refusal.gate == "context" for refusal in ranking.refused):
-        longest = max(info.context_length for view in views.values() for info in view.models.values())
+    too_short = {refusal.candidate for refusal in ranking.refused if refusal.gate == "context"}
+    if too_short and all(r.gate in {"context", *_NEVER_ASKED} for r in ranking.refused):
+        models = (info for view in views.values() for info in view.models.values())
+        longest = max((info.context_length for info in models if info.candidate in too_short), default=0)
         return ContextLengthError(ranking.reason, prompt_tokens=ranking.task.prompt_tokens, context_length=longest)
     return NoModelError(ranking.reason)
 
@@ -146,7 +154,7 @@ def _allow(known: Knowledge, choice: Choice, task: TaskCharacteristics, timeouts
     num_ctx = known.contexts.for_request(info, task, allocated=known.catalog.allocated_context(info))
     prediction = known.history.predict(info, task, resident=choice.resident)
     load = known.history.load_bound(info, timeouts.load)
-    bounds = replace(timeouts, load=load).bounds(
+    bounds = (timeouts if load == timeouts.load else replace(timeouts, load=load)).bounds(
         resident=bool(choice.resident) and num_ctx is None,
         prompt_seconds=prediction.prompt,
         wait=known.views.in_flight.of(info.candidate) * (prediction.prompt + prediction.output),

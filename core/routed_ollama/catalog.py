@@ -20,6 +20,11 @@ from routed_ollama.priors import capabilities_of
 from routed_ollama.types import ModelCapability, ModelInfo, Residency
 
 _UNITS: Final = {"T": 1e3, "B": 1.0, "M": 1e-3, "K": 1e-6}
+_SIZE: Final = re.compile(r"(?:(\d+)x)?(\d+(?:\.\d+)?)([tbm])(?![a-z0-9])", re.IGNORECASE)
+_SIZE_ALONE: Final = re.compile(r"(?:(\d+)x)?(\d+(?:\.\d+)?)\s*([tbmk])", re.IGNORECASE)
+"""A size that is the whole text may be in thousands; in a name "128k" is the length of its context."""
+_OPEN_IF_LAST: Final = re.compile(r"""if\s+not\s+\(and\b(?=[^}]*"assistant")[^}]*\$last""")
+"""``if not (and (eq .Role "assistant") $last)``: the closing mark is left out for a last message of the assistant."""
 _SHOW_AT_ONCE: Final = 4
 _CACHE_KEY: Final = "catalog"
 
@@ -227,9 +232,7 @@ def parameters_in(text: str) -> float:
         >>> parameters_in("134.52M"), parameters_in("mixtral:8x7b"), parameters_in("llama3")
         (0.13452, 56.0, 0.0)
     """
-    found = re.search(r"(?:(\d+)x)?(\d+(?:\.\d+)?)\s*([tbmk])(?![a-z])", text.rpartition(":")[2] or text, re.IGNORECASE)
-    if found is None and ":" in text:
-        found = re.search(r"(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z])", text, re.IGNORECASE)
+    found = _SIZE_ALONE.fullmatch(text.strip()) or _SIZE.search(text.rpartition(":")[2]) or _SIZE.search(text)
     if found is None:
         return 0.0
     return int(found[1] or 1) * float(found[2]) * _UNITS[found[3].upper()]
@@ -244,6 +247,8 @@ def leaves_prefill_open(template: str) -> bool | None:
     if not template.strip():
         return None
     if ".Messages" not in template:
+        return True
+    if _OPEN_IF_LAST.search(template):
         return True
     assistant = template.partition('"assistant"')[2]
     return bool(re.search(r"if\s+(?:and\s+)?\(?not\s+\$last", assistant))
@@ -264,12 +269,16 @@ def model_info(entry: Mapping[str, Any], show: Mapping[str, Any] | None, host: s
         parameters=parameters_in(size) or parameters_in(entry["name"]),
         quantization=str(details.get("quantization_level") or ""),
         size=entry["size"] if isinstance(entry.get("size"), int) else 0,
-        context_length=int(show.get("context_length") or details.get("context_length") or 0),
+        context_length=_length(show.get("context_length")) or _length(details.get("context_length")),
         flags=frozenset(map(str, flags)) if isinstance(flags, list) else frozenset(),
         flags_known=isinstance(flags, list),
         remote=is_remote(entry["name"], entry),
         continues_prefill=show.get("continues_prefill"),
     )
+
+
+def _length(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _key(entry: Mapping[str, Any]) -> str:

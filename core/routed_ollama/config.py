@@ -140,7 +140,7 @@ class RouterConfig(_Section):
 
     @classmethod
     def _checked(cls, data: dict[str, Any], origin: str) -> RouterConfig:
-        data = {key: value for key, value in data.items() if not key.startswith("$")}
+        data = {key: value for key, value in data.items() if not str(key).startswith("$")}
         data["model_capabilities"] = _capability_values(data.get("model_capabilities", {}), origin)
         try:
             return cls.model_validate(data)
@@ -203,7 +203,10 @@ def _capability_values(value: Any, origin: str) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"{origin}: model_capabilities: expected an object of model names.")
     listed = 0.9
-    return {name: dict.fromkeys(entry, listed) if isinstance(entry, list) else entry for name, entry in value.items()}
+    return {
+        name: dict.fromkeys(map(str, entry), listed) if isinstance(entry, list | tuple) else entry
+        for name, entry in value.items()
+    }
 
 
 def _explain(error: ValidationError, origin: str) -> str:

@@ -78,7 +78,7 @@ class OllamaHost:
             raise HostUnreachableError(f"{self.url}{path} answered {response.status_code}: {response.text[:200]}")
         try:
             data = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             data = None
         if not isinstance(data, dict):
             raise HostUnreachableError(f"{self.url} answers, but not like an Ollama server ({path}). Check base_url.")
@@ -128,7 +128,7 @@ class OllamaHost:
 
 def _credentials(url: str) -> httpx.BasicAuth | None:
     parsed = httpx.URL(url if "://" in url else f"http://{url}")
-    return httpx.BasicAuth(parsed.username, parsed.password) if parsed.username else None
+    return httpx.BasicAuth(parsed.username, parsed.password) if parsed.username or parsed.password else None
 
 
 def _entries(data: Mapping[str, Any]) -> list[dict[str, Any]]:

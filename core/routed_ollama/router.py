@@ -7,6 +7,7 @@ monitor, off the request's way.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -264,8 +265,12 @@ class Router:
         Raises:
             ValueError: a figure is out of its range.
         """
-        if response_time < 0 or (quality_score is not None and not 0 <= quality_score <= 10):  # noqa: PLR2004
-            raise ValueError("response_time must not be negative (seconds), quality_score must be 0 to 10.")
+        if not 0 <= response_time < math.inf:
+            raise ValueError(f"response_time must be seconds, 0 or more, not {response_time!r}.")
+        if tokens_per_second is not None and not 0 <= tokens_per_second < math.inf:
+            raise ValueError(f"tokens_per_second must be 0 or more, not {tokens_per_second!r}.")
+        if quality_score is not None and not 0 <= quality_score <= 10:  # noqa: PLR2004 (the scale)
+            raise ValueError(f"quality_score must be 0 to 10, not {quality_score!r}.")
         name = with_tag(model)
         found = self._known.catalog.find(name)
         tokens = None if not tokens_per_second else max(1, round(tokens_per_second * response_time))
@@ -319,10 +324,14 @@ class Router:
         self._known.refresh(list(self._known.catalog.hosts))
         views = self._known.catalog.views
         if all(view.error for view in views.values()):
-            raise HostUnreachableError(unreachable_message(", ".join(views)))
+            raise HostUnreachableError(unreachable_message(", ".join(views), next(v.error for v in views.values())))
+        return self._health()
+
+    def _health(self) -> dict[str, HealthStatus]:
+        """Each model's health as of the last look; of one on several hosts, the best."""
         health: dict[str, HealthStatus] = {}
         order = list(HealthStatus)
-        for view in views.values():
+        for view in self._known.catalog.views.values():
             for info in view.models.values():
                 status = HealthStatus.UNHEALTHY if view.error else self._known.health(info)
                 health[info.name] = min(health.get(info.name, status), status, key=order.index)
@@ -341,7 +350,7 @@ class Router:
         """
         name = with_tag(model)
         ranking = self.recommend_model(prompt)
-        return [score.candidate.model for score in ranking.scores if score.candidate.model != name]
+        return [other for other in dict.fromkeys(score.candidate.model for score in ranking.scores) if other != name]
 
     def get_model_recommendations(self, prompt: str) -> dict[str, Any]:
         """Return a recommendation as a plain mapping.
@@ -351,14 +360,13 @@ class Router:
             ``health``.
         """
         ranking = self.recommend_model(prompt)
-        known = {info.candidate: info for info in self.models()}
         return {
             "primary_recommendation": ranking.model,
             "fallback_models": list(ranking.fallbacks),
             "reasoning": ranking.reasoning,
             "task_characteristics": ranking.task,
-            "scores": {score.candidate.model: round(score.total, 4) for score in ranking.scores},
-            "health": {c.model: self._known.health(info) for c, info in known.items()},
+            "scores": {score.candidate.model: round(score.total, 4) for score in reversed(ranking.scores)},
+            "health": self._health(),
         }
 
 

@@ -10,12 +10,13 @@ Score = 40 % capability + 40 % performance + 20 % health (shares are configurabl
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter, mul
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from routed_ollama.catalog import with_tag
 from routed_ollama.performance import PerformanceHistory
 from routed_ollama.types import (
     NO_NEEDS,
@@ -37,6 +38,8 @@ _QUALITY_SHARE: Final[Mapping[Prefer, float]] = {"speed": 0.25, "balanced": 0.55
 _HEALTH: Final = {CircuitState.CLOSED: 1.0, CircuitState.HALF_OPEN: 0.5, CircuitState.OPEN: 0.0}
 _ESTIMATE_SLACK: Final = 1.2
 """The prompt's length is an estimate; a model is refused only where even a fifth less would not fit."""
+_BASE: Final = frozenset({"text", "base"})
+"""Parts of a tag by which Ollama's library names models without chat training: ``llama2:7b-text-q4_0``."""
 _HEALTH_GATES: Final = frozenset({"circuit", "reachable"})
 
 
@@ -91,7 +94,7 @@ def standing_bar(info: ModelInfo, *, named: bool, too_large: bool = False) -> tu
     """
     if info.flags_known and "completion" not in info.flags:
         return ("completion", "cannot chat (no completion capability)")
-    base = info.name.rpartition(":")[2].endswith(("text", "base")) or "-text-" in info.name
+    base = not _BASE.isdisjoint(info.name.rpartition(":")[2].lower().split("-"))
     unnamed = (
         (info.remote, "remote", "runs in the cloud; name it to use it"),
         (
@@ -257,13 +260,21 @@ def _ranked(
     scores.sort(key=attrgetter("total"), reverse=True)
     leading = settings.leading.get(task_type, ())
     if leading:
-        order = {name: place for place, name in enumerate(leading)}
+        order = {with_tag(name): place for place, name in enumerate(leading)}
         last = len(order)
         scores.sort(key=lambda s: order.get(s.candidate.model, last) if s.candidate in closed else last)
+        _note(scores, f"leads for {task_type.value}", {name for name, host in closed} & set(order))
     if settings.first:
         first = {name: place for place, name in enumerate(settings.first)}
         scores.sort(key=lambda s: first.get(s.candidate.model, len(first)))
+        _note(scores, "comes first, as asked", first)
     return tuple(scores)
+
+
+def _note(scores: list[ModelScore], why: str, names: Container[str]) -> None:
+    """Say of the first, if it is one of those names, why it is the first."""
+    if scores and scores[0].candidate.model in names:
+        scores[0] = scores[0]._replace(notes=(*scores[0].notes, why))
 
 
 def _reason(ranked: Sequence[ModelScore], refused: Sequence[Refusal], task: TaskCharacteristics, *, panic: bool) -> str:

@@ -335,11 +335,11 @@ class AttemptPlan:
         return route
 
 
-def unreachable_message(hosts: str) -> str:
-    """Return what a person needs to read when no server answers."""
+def unreachable_message(hosts: str, why: str = "") -> str:
+    """Return what a person needs to read when no server answers, with what was found instead."""
     return (
         f"No Ollama server answers at {hosts}. Start one with `ollama serve`, or point to another with "
-        "base_url=... or the environment variable OLLAMA_HOST."
+        f"base_url=... or the environment variable OLLAMA_HOST.{why and f' ({why})'}"
     )
 
 
