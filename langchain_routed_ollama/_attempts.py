@@ -15,11 +15,11 @@ from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler, CallbackManager, CallbackManagerForLLMRun
 from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.outputs import ChatGenerationChunk, LLMResult
 from langchain_ollama import ChatOllama
 
 from langchain_routed_ollama._candidates import Candidates
-from langchain_routed_ollama._messages import CHUNKS, continued, is_empty, is_whole, joined, seconds
+from langchain_routed_ollama._messages import CHUNKS, continued, joined, seconds
 from langchain_routed_ollama.callbacks import METADATA_KEY
 from langchain_routed_ollama.structured import AnswerCheck
 from routed_ollama import Attempt, AttemptPlan, EmptyAnswerError, TruncatedStreamError, attempt_bounds
@@ -66,29 +66,6 @@ class Request:
         return {**self.kwargs, "options": {**options, "num_ctx": num_ctx}}
 
 
-class TokenBuffer:
-    """Stands in for a run manager while an answer may still be thrown away; ``replay`` hands the tokens on."""
-
-    def __init__(self) -> None:
-        self._tokens: list[tuple[str, dict[str, Any]]] = []
-
-    def on_llm_new_token(self, token: str, **kwargs: Any) -> None:
-        """Keep a token."""
-        self._tokens.append((token, kwargs))
-
-    def replay(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return what was kept."""
-        return self._tokens
-
-
-class AsyncTokenBuffer(TokenBuffer):
-    """``TokenBuffer`` for code that awaits."""
-
-    async def on_llm_new_token(self, token: str, **kwargs: Any) -> None:  # type: ignore[override]
-        """Keep a token."""
-        super().on_llm_new_token(token, **kwargs)
-
-
 @dataclass
 class _Run:
     """The events of one attempt."""
@@ -101,19 +78,24 @@ class _Run:
 
     def __post_init__(self) -> None:
         request, attempt, inner = self.request, self.attempt, self.inner
-        callbacks = CallbackManager(handlers=[], parent_run_id=request.parent)
-        callbacks.set_handlers([*request.handlers, *request.candidates.handlers_of(inner)])
-        ls_params = inner._get_ls_params(stop=request.stop)  # noqa: SLF001 (the framework's protected surface)
         mark = {
             "router": request.router_id,
             "request_id": attempt.request_id,
             "attempt": attempt.number,
             "model": attempt.model,
             "host": attempt.host,
-            "task_type": request.plan.recommendation.task.task_type.value,
+            "task_type": request.plan.recommendation.task.task_type,
             "resident": attempt.choice.resident,
         }
-        callbacks.add_metadata({**ls_params, METADATA_KEY: mark})
+        metadata = {
+            "ls_provider": "ollama",
+            "ls_model_name": attempt.model,
+            "ls_model_type": "chat",
+            "ls_temperature": inner.temperature,
+            METADATA_KEY: mark,
+        }
+        handlers = [*request.handlers, *request.candidates.handlers_of(inner)]
+        callbacks = CallbackManager(handlers=handlers, parent_run_id=request.parent, metadata=metadata)
         self.manager = callbacks.on_chat_model_start(
             {"name": "ChatOllama", "type": "constructor"},
             [request.messages],
@@ -152,46 +134,25 @@ def _bounded(attempt: Attempt) -> Generator[None]:
         attempt_bounds.reset(token)
 
 
-def send(request: Request, attempt: Attempt, buffer: TokenBuffer | None) -> ChatResult:
-    """Ask an attempt's model for a whole answer."""
-    with _run(request, attempt) as run, _bounded(attempt):
-        request.candidates.acquire(run.inner)
-        result = run.inner._generate(  # noqa: SLF001
-            request.messages,
-            request.stop,
-            buffer,  # type: ignore[arg-type]
-            **request.arguments(attempt),
-        )
-        _accept(request, run, result)
-        return result
+def send(request: Request, attempt: Attempt) -> list[ChatGenerationChunk]:
+    """Ask an attempt's model for a whole answer, and return its chunks."""
+    return _whole(attempt, list(send_stream(request, attempt)))
 
 
-async def asend(request: Request, attempt: Attempt, buffer: AsyncTokenBuffer | None) -> ChatResult:
+async def asend(request: Request, attempt: Attempt) -> list[ChatGenerationChunk]:
     """Async form of ``send``."""
-    with _run(request, attempt) as run, _bounded(attempt):
-        await request.candidates.aacquire(run.inner)
-        result = await run.inner._agenerate(  # noqa: SLF001
-            request.messages,
-            request.stop,
-            buffer,  # type: ignore[arg-type]
-            **request.arguments(attempt),
-        )
-        _accept(request, run, result)
-        return result
+    return _whole(attempt, [chunk async for chunk in asend_stream(request, attempt)])
 
 
-def _accept(request: Request, run: _Run, result: ChatResult) -> None:
-    """Refuse an answer that is not whole, empty or not as asked; else fire the end event."""
-    attempt, generation = run.attempt, result.generations[0]
-    attempt.load_seconds = seconds((generation.generation_info or {}).get("load_duration"))
-    if not is_whole(result):
+def _whole(attempt: Attempt, chunks: list[ChatGenerationChunk]) -> list[ChatGenerationChunk]:
+    """Refuse an answer that is not whole, or empty."""
+    if not chunks or not CHUNKS.done(chunks[-1]):
         raise TruncatedStreamError(f"The answer of {attempt.model} ended before its last line (no `done`).")
-    if is_empty(result):
-        attempt.unusable = result
+    attempt.load_seconds = seconds((chunks[-1].generation_info or {}).get("load_duration"))
+    if not any(map(CHUNKS.usable, chunks)):
+        attempt.unusable = chunks
         raise EmptyAnswerError(f"{attempt.model} answered with nothing.")
-    if request.check is not None:
-        request.check(generation, attempt, result)
-    run.ended(LLMResult(generations=[[generation]]))
+    return chunks
 
 
 def send_stream(request: Request, attempt: Attempt) -> Generator[ChatGenerationChunk]:
@@ -229,7 +190,7 @@ async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[Cha
 
 
 class _StreamEvents:
-    """The events of a streamed attempt: a token event until the first usable chunk, or each if one wants them."""
+    """The events of an attempt: a token event until the first usable chunk, or each if a handler wants them."""
 
     def __init__(self, request: Request, run: _Run) -> None:
         self._request = request
@@ -242,13 +203,12 @@ class _StreamEvents:
         if self._tokens:
             self._run.manager.on_llm_new_token(chunk.text, chunk=chunk)
             self._tokens = self._request.every_token or not CHUNKS.usable(chunk)
-        if CHUNKS.done(chunk):
+        if chunk.generation_info is not None and CHUNKS.done(chunk):
             self._end()
         return chunk
 
     def _end(self) -> None:
         whole = joined(self._chunks)
-        check = self._request.check
-        if check is not None:
-            check.stream(whole, self._run.attempt, self._chunks)
+        if self._request.check is not None:
+            self._request.check(whole, self._run.attempt, self._chunks)
         self._run.ended(LLMResult(generations=[[whole]]))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from routed_ollama import Attempt, AttemptPlan, Candidate, Message, continuation_messages, with_tag
 
@@ -121,33 +121,27 @@ class LangChainChunks:
 CHUNKS = LangChainChunks()
 
 
-def with_route(result: ChatResult, plan: AttemptPlan) -> ChatResult:
-    """Put the route into an answer's metadata."""
-    message = result.generations[0].message
-    message.response_metadata = {**message.response_metadata, "routing": plan.route()}
-    return result
+def result_of(chunks: Sequence[ChatGenerationChunk], plan: AttemptPlan) -> ChatResult:
+    """Return a whole answer as the plain class does, with the route in its metadata.
 
-
-def is_whole(result: ChatResult) -> bool:
-    """Whether a server's last line is in an answer."""
-    info = result.generations[0].generation_info or {}
-    return info.get("done") is True
-
-
-def is_empty(result: ChatResult) -> bool:
-    """Whether an answer holds no text, no tool call and no reasoning."""
-    message = result.generations[0].message
-    return not (
-        result.generations[0].text.strip()
-        or getattr(message, "tool_calls", None)
-        or message.additional_kwargs.get("reasoning_content")
+    The chunks are added up at once: one by one, as the plain class does it, the time grows with their number.
+    """
+    whole = chunks[0] + list(chunks[1:]) if len(chunks) > 1 else chunks[0]
+    merged = cast("AIMessageChunk", whole.message)
+    message = AIMessage(
+        content=whole.text,
+        usage_metadata=merged.usage_metadata,
+        tool_calls=merged.tool_calls,
+        additional_kwargs=merged.additional_kwargs,
+        response_metadata={"routing": plan.route()},
     )
+    return ChatResult(generations=[ChatGeneration(message=message, generation_info=whole.generation_info)])
 
 
 def joined(chunks: Sequence[ChatGenerationChunk]) -> ChatGenerationChunk:
     """Return one chunk that says what all of them said, for the end of an attempt; cheaper than adding them up."""
     last = chunks[-1]
-    calls = [call for chunk in chunks for call in getattr(chunk.message, "tool_calls", ())]
+    calls = [call for chunk in chunks for call in cast("AIMessageChunk", chunk.message).tool_calls]
     message = AIMessageChunk(
         content="".join(chunk.text for chunk in chunks),
         tool_calls=calls,

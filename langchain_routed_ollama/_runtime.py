@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_ollama import ChatOllama
@@ -28,8 +28,7 @@ class Runtime:
         router: decides and learns.
         candidates: the plain models.
         scope: what the router may choose among; None for every installed chat model.
-        names: the models as a cache tells them apart.
-        urls: hosts, without credentials.
+        identity: what tells two models apart, for caches: all that an answer may depend on, and no secret.
         handlers: hear the attempts.
         every_token: whether one of them may want each token.
         timeouts: bounds by phase, where the model has its own.
@@ -38,8 +37,7 @@ class Runtime:
     router: Router
     candidates: Candidates
     scope: tuple[str | Candidate, ...] | None
-    names: tuple[str, ...] | None
-    urls: tuple[str, ...]
+    identity: Mapping[str, Any]
     handlers: tuple[BaseCallbackHandler, ...]
     every_token: bool
     timeouts: Timeouts | None
@@ -66,8 +64,13 @@ class Runtime:
             router=router,
             candidates=candidates,
             scope=scope,
-            names=None if scope is None else tuple(str(entry) for entry in scope),
-            urls=tuple(router.hosts),
+            identity={
+                "models": None if scope is None else tuple(map(str, scope)),
+                "model": model.model,
+                "hosts": tuple(router.hosts),
+                "prefer": model.prefer,
+                **{name: getattr(model, name) for name in OPTION_FIELDS},
+            },
             handlers=(PerformanceCallbackHandler.of_attempts(router), *own),
             every_token=bool(own) or any(entry.callbacks for entry in ready),
             timeouts=None if model.timeouts is None else Timeouts.of(model.timeouts),

@@ -20,17 +20,9 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_ollama import ChatOllama
 from pydantic import BaseModel, PrivateAttr, model_validator
 
-from langchain_routed_ollama._attempts import (
-    AsyncTokenBuffer,
-    Request,
-    TokenBuffer,
-    asend,
-    asend_stream,
-    send,
-    send_stream,
-)
-from langchain_routed_ollama._fields import OPTION_FIELDS, Fields
-from langchain_routed_ollama._messages import CHUNKS, answering, to_core, with_route
+from langchain_routed_ollama._attempts import Request, asend, asend_stream, send, send_stream
+from langchain_routed_ollama._fields import Fields
+from langchain_routed_ollama._messages import CHUNKS, answering, result_of, to_core
 from langchain_routed_ollama._pickling import copied, packed, unpacked
 from langchain_routed_ollama._runtime import Runtime
 from langchain_routed_ollama._version import __version__
@@ -162,13 +154,7 @@ class RoutedChatOllama(Fields):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """What tells two models apart, for caches: everything an answer may depend on, and no secret."""
-        return {
-            "models": self._running.names,
-            "model": self.model,
-            "hosts": list(self._running.urls),
-            "prefer": self.prefer,
-            **{name: getattr(self, name) for name in OPTION_FIELDS},
-        }
+        return dict(self._running.identity)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         """Return what traces say of the outer request; its attempts name the model that was asked."""
@@ -198,14 +184,15 @@ class RoutedChatOllama(Fields):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        running, buffer = self._running, _Buffer(TokenBuffer, run_manager)
+        running = self._running
         with langchain_errors():
             plan = running.router.plan(to_core(messages), scope=running.scope, **self._hints(messages, kwargs))
             request = self._request(plan, messages, stop, kwargs, run_manager)
-            result = call(plan, lambda attempt: send(request, attempt, buffer.fresh()))
-        for token, details in buffer.kept():
-            cast("CallbackManagerForLLMRun", run_manager).on_llm_new_token(token, **details)
-        return with_route(result, plan)
+            chunks = call(plan, lambda attempt: send(request, attempt))
+        if run_manager is not None and run_manager.handlers:  # only now is it certain that this is the answer
+            for chunk in chunks:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk, verbose=self.verbose)
+        return result_of(chunks, plan)
 
     async def _agenerate(
         self,
@@ -214,14 +201,15 @@ class RoutedChatOllama(Fields):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        running, buffer = self._running, _Buffer(AsyncTokenBuffer, run_manager)
+        running = self._running
         with langchain_errors():
             plan = await running.router.aplan(to_core(messages), scope=running.scope, **self._hints(messages, kwargs))
             request = self._request(plan, messages, stop, kwargs, run_manager)
-            result = await acall(plan, lambda attempt: asend(request, attempt, buffer.fresh()))
-        for token, details in buffer.kept():
-            await cast("AsyncCallbackManagerForLLMRun", run_manager).on_llm_new_token(token, **details)
-        return with_route(result, plan)
+            chunks = await acall(plan, lambda attempt: asend(request, attempt))
+        if run_manager is not None and run_manager.handlers:
+            for chunk in chunks:
+                await run_manager.on_llm_new_token(chunk.text, chunk=chunk, verbose=self.verbose)
+        return result_of(chunks, plan)
 
     def _stream(
         self,
@@ -353,18 +341,3 @@ class RoutedChatOllama(Fields):
             "Runnable[LanguageModelInput, dict[str, Any] | BaseModel]",
             plain(checked, schema, method=method, include_raw=include_raw, **kwargs),
         )
-
-
-class _Buffer:
-    """Keeps the tokens of the attempt under way for handlers of the outer request, when there are any."""
-
-    def __init__(self, kind: type[TokenBuffer], run_manager: Any) -> None:
-        self._kind = kind if run_manager is not None and run_manager.handlers else None
-        self._buffer: Any = None
-
-    def fresh(self) -> Any:
-        self._buffer = None if self._kind is None else self._kind()
-        return self._buffer
-
-    def kept(self) -> list[tuple[str, dict[str, Any]]]:
-        return [] if self._buffer is None else self._buffer.replay()

@@ -6,6 +6,7 @@ each model's answer before, and has the next model asked when it cannot be parse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.exceptions import OutputParserException
@@ -36,17 +37,13 @@ class AnswerCheck:
         partial = isinstance(parser, BaseCumulativeTransformOutputParser)
         self.holds = isinstance(parser, PydanticOutputParser) or not partial
 
-    def __call__(self, generation: ChatGeneration, attempt: Attempt, answer: Any) -> None:
+    def __call__(self, generation: ChatGeneration, attempt: Attempt, chunks: Sequence[ChatGenerationChunk]) -> None:
         """Raise ``InvalidAnswerError`` when an answer cannot be parsed; note it, should nothing better come."""
         if problem := self._problem(generation):
-            attempt.unusable = answer
+            attempt.unusable = list(chunks)
             text = " ".join(generation.text.split())
             shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
             raise InvalidAnswerError(f"{attempt.model} answered {shown!r}, which is not as asked: {problem}")
-
-    def stream(self, whole: ChatGeneration, attempt: Attempt, chunks: list[ChatGenerationChunk]) -> None:
-        """The same for a stream that has ended."""
-        self(whole, attempt, chunks if self.holds else None)
 
     def _problem(self, generation: ChatGeneration) -> str:
         try:

@@ -43,6 +43,8 @@ PRIOR_PREFILL: Final = 50.0
 _DECODE_AT_1B: Final = 12.0
 _LOAD_BASE: Final = 0.5
 _LOAD_BYTES_PER_SECOND: Final = 250e6
+_WORTH_TELLING: Final = 0.05
+"""Share by which a machine's speed must change before every other model's prediction is worked out anew."""
 _LEAST_LOAD_BOUND: Final = 60.0
 RESIDENT_LOAD: Final = 0.3
 """Seconds; a resident model's ``load_duration`` is 0.05 to 0.25 (recordings), so less than this is no load."""
@@ -162,19 +164,23 @@ class PerformanceHistory:
         self._answers: dict[str, tuple[Candidate, TaskType]] = {}
         self._rates: dict[Candidate, _Rates] = {}
         self.version = 0
-        """Changes with each observation."""
+        """Changes when some model's ``recent_success`` does."""
 
     def record(self, outcome: Outcome) -> None:
         """Learn from an outcome. A cancelled one leaves no trace in success, quality or times."""
         if outcome.kind is OutcomeKind.CANCELLED:
             return
         with self._lock:
-            record = self._records.setdefault(Candidate(outcome.model, outcome.host), _Record())
+            candidate = Candidate(outcome.model, outcome.host)
+            record = self._records.setdefault(candidate, _Record())
+            steady = record.recent_success
             tasks = (record.overall, record.tasks.setdefault(outcome.task_type, _TaskRecord()))
             for task in tasks:
                 _learn_task(task, outcome)
             _learn_speed(record, outcome)
-            self._changed()
+            self._rates.pop(candidate, None)
+            if record.recent_success != steady:
+                self.version += 1
             if outcome.request_id and outcome.kind is OutcomeKind.OK:
                 self._remember_answer(outcome)
 
@@ -198,12 +204,8 @@ class PerformanceHistory:
             record = self._records[candidate]
             record.overall.quality.add(quality)
             record.tasks[task_type].quality.add(quality)
-            self._changed()
+            self._rates.pop(candidate, None)
         return True
-
-    def _changed(self) -> None:
-        self.version += 1
-        self._rates.clear()
 
     def predict(
         self,
@@ -282,8 +284,11 @@ class PerformanceHistory:
         if rate is None:
             return
         with self._lock:
-            self._speedups.setdefault(info.host, Faded()).add(rate / prior_decode_rate(info.parameters))
-            self._changed()
+            speedup = self._speedups.setdefault(info.host, Faded())
+            before = speedup.mean(1.0, 0.5)
+            speedup.add(rate / prior_decode_rate(info.parameters))
+            if abs(speedup.mean(1.0, 0.5) - before) > _WORTH_TELLING * before:
+                self._rates.clear()
 
     def recent_success(self, candidate: Candidate) -> float:
         """Return the share of a model's last 20 requests that went well; 1 before the first."""
