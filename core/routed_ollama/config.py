@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from routed_ollama.errors import ConfigurationError
@@ -236,10 +238,14 @@ def normalize_host(url: str) -> str:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"{url!r} is not the address of a server: {error}.") from None
+        httpx.URL(text)
+    except (ValueError, httpx.InvalidURL):
+        parts, port = None, None
+    shown = re.sub(r"(^|//)[^/]*@", r"\1", text)
+    if parts is None or re.search(r"\s", parts.netloc):
+        raise ConfigurationError(f"{shown!r} is not the address of a server; expected http://host:port.")
     if parts.scheme not in {"http", "https"}:
-        raise ConfigurationError(f"{url!r}: expected http:// or https://, found {parts.scheme}://.")
+        raise ConfigurationError(f"{shown!r}: expected http:// or https://, found {parts.scheme}://.")
     name = parts.hostname or "127.0.0.1"
     if name in {"0.0.0.0", "::"}:  # noqa: S104 (recognised, not bound)
         name = "127.0.0.1"
