@@ -35,7 +35,7 @@ from routed_ollama.testing.lines import (
     now,
 )
 from routed_ollama.testing.options import load_settings, merged, within_training
-from routed_ollama.testing.scheduler import LoadTimedOutError, QueueFullError, Resident, Scheduler
+from routed_ollama.testing.scheduler import Demand, LoadTimedOutError, QueueFullError, Resident, Scheduler
 from routed_ollama.testing.versions import Version
 from routed_ollama.testing.wire import Exchange
 
@@ -147,8 +147,11 @@ class Answerer:
         )
         settings = within_training(asked, card)
         wanted = settings if newer else asked  # up to 0.24 contexts are compared as they were asked for
+        demand = Demand(
+            call.installed.name.short, call.installed.engine, settings, wanted, call.fields.get("keep_alive")
+        )
         try:
-            return await self._scheduler.acquire(call.installed.engine, settings, wanted, call.fields.get("keep_alive"))
+            return await self._scheduler.acquire(demand)
         except (QueueFullError, LoadTimedOutError, EngineError) as error:
             raise errors.cannot_load(error, llama_server=newer) from None
 
@@ -201,43 +204,55 @@ class Answerer:
     async def _generate(
         self, exchange: Exchange, call: Call, resident: Resident, request: GenerationRequest, loaded: float
     ) -> None:
-        fault = self._faults.take(AT_ANSWER, call.installed.name.key, exchange.received.path) if self._faults else None
         pieces = resident.runner.generate(request)
+        fault = self._faults.take(AT_ANSWER, call.installed.name.key, exchange.received.path) if self._faults else None
         if fault is not None:
-            pieces = _afflicted(pieces, fault, await resident.runner.count_tokens(request))
+            pieces = _afflicted(pieces, fault)
         kind = StreamedAnswer if call.streams else WholeAnswer
         answer = kind(exchange, call.model, call.endpoint)
-        made = made_calls = 0
         try:
-            async for item in pieces:
-                if isinstance(item, Finish):
-                    answer.finish(item, self._metrics(call, item, loaded))
-                    return
-                if item.tool_calls:
-                    item, made_calls = self._numbered(item, made_calls)  # noqa: PLW2901 - the same piece, numbered
-                made += 1
-                answer.add(item)
-                if call.streams:
-                    await exchange.drain()
-            answer.end()
+            finish = await self._write(pieces, answer, exchange if call.streams else None)
+            if finish is None:
+                answer.end()
+            else:
+                answer.finish(finish, self._metrics(call, finish, loaded))
         except EngineCrashedError:
-            answer.fail(errors.RUNNER_FAILED if made else errors.RUNNER_STOPPED)
+            answer.fail(errors.RUNNER_FAILED if answer.pieces else errors.RUNNER_STOPPED)
         except ContextExceededError as error:
             raise ApiError(400, self._too_long(error, call)) from None
+        except EngineError as error:
+            answer.fail(str(error))
         except Struck as struck:
             if struck.active.fault in {Fault.CRASH, Fault.CRASH_BEFORE_TOKEN}:
                 await resident.runner.close()
-            await _strike(struck.active, exchange, answer, produced=bool(made))
+            await _strike(struck.active, exchange, answer)
         finally:
             await pieces.aclose()
 
-    def _numbered(self, piece: Piece, before: int) -> tuple[Piece, int]:
-        """A piece whose tool calls have ids and places, and how many there are so far."""
-        numbered = tuple(
-            replace(each, id=each.id or call_id(next(self._call_ids)), index=before + at)
+    async def _write(
+        self, pieces: AsyncGenerator[Piece | Finish, None], answer: Answer, streamed_to: Exchange | None
+    ) -> Finish | None:
+        """Pass on every piece; gives the finish, or None where the runner ends without one."""
+        tool_calls = 0
+        async for item in pieces:
+            if isinstance(item, Finish):
+                return item
+            if item.tool_calls:
+                item = self._numbered(item, tool_calls)  # noqa: PLW2901 - the same piece, numbered
+                tool_calls += len(item.tool_calls)
+            answer.pieces += 1
+            answer.add(item)
+            if streamed_to is not None:
+                await streamed_to.drain()
+        return None
+
+    def _numbered(self, piece: Piece, first: int) -> Piece:
+        """A piece whose tool calls have ids and places in the answer."""
+        numbered = [
+            replace(each, id=each.id or call_id(next(self._call_ids)), index=first + at)
             for at, each in enumerate(piece.tool_calls)
-        )
-        return piece._replace(tool_calls=numbered), before + len(numbered)
+        ]
+        return piece._replace(tool_calls=tuple(numbered))
 
     def _too_long(self, error: ContextExceededError, call: Call) -> str:
         if not self._version.llama_server:
@@ -316,21 +331,23 @@ def _respond_empty(exchange: Exchange, call: Call, reason: str) -> None:
 
 
 async def _afflicted(
-    pieces: AsyncGenerator[Piece | Finish, None], active: ActiveFault, prompt_tokens: int
+    pieces: AsyncGenerator[Piece | Finish, None], active: ActiveFault
 ) -> AsyncGenerator[Piece | Finish, None]:
     """An answer that a fault befalls."""
     fault = active.fault
     if fault in {Fault.HANG, Fault.CRASH_BEFORE_TOKEN}:
         raise Struck(active)
-    if fault in {Fault.EMPTY, Fault.WHITESPACE}:
-        blanks = [" ", "\n"] if fault is Fault.WHITESPACE else []
-        for blank in blanks:
-            yield Piece(blank)
-        yield Finish(prompt_tokens=prompt_tokens, output_tokens=len(blanks) + 1)
-        return
+    silent = fault in {Fault.EMPTY, Fault.WHITESPACE}
+    blanks = [" ", "\n"] if fault is Fault.WHITESPACE else []
+    for blank in blanks:
+        yield Piece(blank)
     made = 0
     try:
         async for item in pieces:
+            if silent:
+                if isinstance(item, Finish):
+                    yield item._replace(reason="stop", output_tokens=len(blanks) + 1)
+                continue
             if made >= active.after_chunks or isinstance(item, Finish):
                 raise Struck(active)
             made += 1
@@ -339,10 +356,10 @@ async def _afflicted(
         await pieces.aclose()
 
 
-async def _strike(active: ActiveFault, exchange: Exchange, answer: Answer, *, produced: bool) -> None:
+async def _strike(active: ActiveFault, exchange: Exchange, answer: Answer) -> None:
     """What the client sees of a fault in the middle of an answer."""
     if active.fault in {Fault.CRASH, Fault.CRASH_BEFORE_TOKEN}:
-        answer.fail(active.text or (errors.RUNNER_FAILED if produced else errors.RUNNER_STOPPED))
+        answer.fail(active.text or (errors.RUNNER_FAILED if answer.pieces else errors.RUNNER_STOPPED))
     elif active.fault is Fault.CUT:
         exchange.reset()
     elif active.fault is Fault.CLOSE:

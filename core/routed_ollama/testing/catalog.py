@@ -125,8 +125,8 @@ def ps_body(listed: Iterable[Listed]) -> dict[str, Any]:
     return {
         "models": [
             {
-                "name": each.card.name,
-                "model": each.card.name,
+                "name": each.name,
+                "model": each.name,
                 "size": each.card.resident_bytes(each.settings.num_ctx),
                 "digest": each.card.digest,
                 "details": _details(each.card),

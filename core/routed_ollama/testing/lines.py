@@ -25,6 +25,8 @@ class Answer(ABC):
         self._exchange = exchange
         self._model = model
         self._endpoint = endpoint
+        self.pieces = 0
+        """How many it has so far."""
 
     @abstractmethod
     def add(self, piece: Piece) -> None:

@@ -13,12 +13,12 @@ from routed_ollama.testing import calls, errors
 from routed_ollama.testing.answers import Answerer
 from routed_ollama.testing.catalog import Catalog, list_body, look_up, ps_body, show_body
 from routed_ollama.testing.clock import Clock, sleep
-from routed_ollama.testing.engine import Engine, LoadFailedError, LoadSettings, OutOfMemoryError, Runner
+from routed_ollama.testing.engine import LoadFailedError, OutOfMemoryError, Runner
 from routed_ollama.testing.errors import ApiError
 from routed_ollama.testing.faults import AT_ARRIVAL, AT_LOAD, ActiveFault, Fault, FaultBook
 from routed_ollama.testing.lines import JSON, dumps
 from routed_ollama.testing.names import parse_name
-from routed_ollama.testing.scheduler import Limits, Scheduler
+from routed_ollama.testing.scheduler import Demand, Limits, Scheduler
 from routed_ollama.testing.versions import Version
 from routed_ollama.testing.wire import Exchange
 
@@ -43,8 +43,6 @@ class Settings:
     version: Version
     num_ctx: int = 4096
     """Context of a request that asks for none, in tokens."""
-    memory: int = 0
-    """Bytes that models may take together; 0: any number."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -131,11 +129,11 @@ class Api:
             raise errors.not_found(model)
         raise ApiError(500, active.text or "internal server error")
 
-    async def _load(self, engine: Engine, settings: LoadSettings) -> Runner:
+    async def _load(self, demand: Demand) -> Runner:
         """Load a model, unless a fault or a lack of memory prevents it."""
-        card = engine.card
-        active = self._faults.take(AT_LOAD, _key(card.name))
-        needed, available = card.resident_bytes(settings.num_ctx), self.settings.memory
+        active = self._faults.take(AT_LOAD, _key(demand.name))
+        needed = demand.engine.card.resident_bytes(demand.settings.num_ctx)
+        available = self.settings.limits.memory
         if active is not None and active.fault is Fault.SLOW_LOAD:
             await (asyncio.Event().wait() if active.seconds is None else sleep(self._clock, active.seconds))
         elif active is not None and active.fault is Fault.LOAD_ERROR:
@@ -144,7 +142,7 @@ class Api:
             raise OutOfMemoryError(active.text, needed=needed, available=available or needed // 2)
         if available and needed > available:
             raise OutOfMemoryError(needed=needed, available=available)
-        return await engine.load(settings)
+        return await demand.engine.load(demand.settings)
 
     def _show(self, exchange: Exchange) -> dict[str, Any]:
         fields, _ = calls.decode(exchange.received.body, calls.SHOW)

@@ -48,15 +48,18 @@ class Limits:
     max_queue: int = DEFAULT_MAX_QUEUE
     keep_alive: float = DEFAULT_KEEP_ALIVE
     load_timeout: float = DEFAULT_LOAD_TIMEOUT
+    memory: int = 0
+    """Bytes for all models together; 0: any number."""
 
 
 @dataclass(eq=False, slots=True)
 class Resident:
     """A model in memory."""
 
+    name: str
+    """By which it was loaded; aliases share it."""
     key: str
     card: ModelCard
-    """Of the name it was loaded by; aliases share it."""
     settings: LoadSettings
     wanted: LoadSettings
     """As they were asked for: what later requests are compared with."""
@@ -73,6 +76,11 @@ class Resident:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
+    def bytes(self) -> int:
+        """What it takes of the memory."""
+        return self.card.resident_bytes(self.settings.num_ctx)
+
+    @property
     def keep_alive_seconds(self) -> float:
         """How long it stays when it becomes idle; for ever is 292 years, as Go counts them."""
         return min(self.keep_alive, LONGEST_SECONDS)
@@ -86,30 +94,43 @@ class Resident:
 class Listed(NamedTuple):
     """What ``/api/ps`` says of a model, which may still be loading."""
 
+    name: str
     card: ModelCard
     settings: LoadSettings
     expires_at: float
     """UTC seconds."""
 
 
-@dataclass(eq=False, slots=True)
-class _Ticket:
-    """A request in the queue."""
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a request wants in memory."""
 
+    name: str
+    """The model's, as listed."""
     engine: Engine
-    key: str
     settings: LoadSettings
     wanted: LoadSettings
+    """As asked for: what is compared with other requests."""
     keep_alive: float | None
+    """Seconds; None: whatever is usual."""
+
+    @property
+    def key(self) -> str:
+        """What models that share a runner have in common."""
+        return self.engine.card.weights
+
+
+class _Ticket(NamedTuple):
+    """A request in the queue."""
+
+    demand: Demand
     place: asyncio.Future[Resident]
 
 
 class Scheduler:
     """Loads models on demand and unloads them again."""
 
-    def __init__(
-        self, limits: Limits, clock: Clock, load: Callable[[Engine, LoadSettings], Coroutine[Any, Any, Runner]]
-    ) -> None:
+    def __init__(self, limits: Limits, clock: Clock, load: Callable[[Demand], Coroutine[Any, Any, Runner]]) -> None:
         self.limits = limits
         self.loads: Counter[str] = Counter()
         """Successful loads by the name that asked."""
@@ -117,7 +138,8 @@ class Scheduler:
         self._load = load
         self._residents: dict[str, Resident] = {}
         self._queue: deque[_Ticket] = deque()
-        self._loading: _Ticket | None = None
+        self._loading: Demand | None = None
+        self._unloaded = asyncio.Event()
         self._server: asyncio.Task[None] | None = None
         self._chores: set[asyncio.Task[None]] = set()
 
@@ -129,25 +151,23 @@ class Scheduler:
     @property
     def loading(self) -> str | None:
         """Name of the model that is being loaded."""
-        return None if self._loading is None else self._loading.engine.card.name
+        demand = self._loading  # looked at once: callers are in other threads
+        return None if demand is None else demand.name
 
     def listed(self) -> list[Listed]:
         """What is in memory or on its way there, the one that stays longest first."""
         now = self._clock.time()
         found = [
-            Listed(
-                each.card, each.settings, now + each.keep_alive_seconds if each.expires_at is None else each.expires_at
-            )
+            Listed(each.name, each.card, each.settings, each.expires_at or now + each.keep_alive_seconds)
             for each in self._residents.values()
         ]
         if self._loading is not None:
-            ticket = self._loading
-            found.append(Listed(ticket.engine.card, ticket.settings, now + min(self._stay(ticket), LONGEST_SECONDS)))
+            loading = self._loading
+            expires = now + min(self._stay(loading), LONGEST_SECONDS)
+            found.append(Listed(loading.name, loading.engine.card, loading.settings, expires))
         return sorted(found, key=lambda each: -each.expires_at)
 
-    async def acquire(
-        self, engine: Engine, settings: LoadSettings, wanted: LoadSettings, keep_alive: float | None
-    ) -> Resident:
+    async def acquire(self, demand: Demand) -> Resident:
         """A runner for a request, loaded if need be. Give it back with :meth:`release`.
 
         Raises:
@@ -155,14 +175,13 @@ class Scheduler:
             LoadTimedOutError: loading took too long.
             LoadFailedError: it cannot be loaded.
         """
-        key = engine.card.weights
-        resident = self._residents.get(key)
-        if resident is not None and self._fits(resident, wanted):
-            return self._use(resident, keep_alive)
+        resident = self._residents.get(demand.key)
+        if resident is not None and self._fits(resident, demand.wanted):
+            return self._use(resident, demand.keep_alive)
         if len(self._queue) >= self.limits.max_queue:
             raise QueueFullError
         place: asyncio.Future[Resident] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Ticket(engine, key, settings, wanted, keep_alive, place))
+        self._queue.append(_Ticket(demand, place))
         if self._server is None:
             self._server = asyncio.get_running_loop().create_task(self._serve())
         try:
@@ -195,13 +214,20 @@ class Scheduler:
 
     async def close(self) -> None:
         """Stop everything and unload all."""
-        tasks = [task for task in (self._server, *self._chores) if task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if self._server is not None:
+            self._server.cancel()
+            await asyncio.wait({self._server})
+        if self._chores:
+            await asyncio.wait(self._chores)
         for resident in self.residents:
             await self._unload(resident)
+
+    def _has_room(self, demand: Demand) -> bool:
+        if len(self._residents) >= self.limits.max_loaded:
+            return False
+        needed = demand.engine.card.resident_bytes(demand.settings.num_ctx)
+        taken = sum(each.bytes for each in self._residents.values())
+        return not (self.limits.memory and taken and taken + needed > self.limits.memory)
 
     def _fits(self, resident: Resident, wanted: LoadSettings) -> bool:
         if resident.closing or not resident.runner.alive:
@@ -235,14 +261,7 @@ class Scheduler:
     async def _place(self, ticket: _Ticket) -> None:
         """Make room, load, and hand over."""
         try:
-            while True:
-                resident = self._residents.get(ticket.key)
-                if resident is not None and self._fits(resident, ticket.wanted):
-                    break
-                if resident is None and len(self._residents) < self.limits.max_loaded:
-                    resident = await self._bring_in(ticket)
-                    break
-                await self._evict(resident or min(self.residents, key=lambda each: each.order))
+            resident = await self._brought_in(ticket)
         except asyncio.CancelledError:
             ticket.place.cancel()
             raise
@@ -252,34 +271,50 @@ class Scheduler:
             return
         if resident is None:
             return
-        self._use(resident, ticket.keep_alive)
+        self._use(resident, ticket.demand.keep_alive)
         if ticket.place.done():
             self.release(resident)
         else:
             ticket.place.set_result(resident)
 
-    async def _bring_in(self, ticket: _Ticket) -> Resident | None:
-        """Load a model; None when the client has left meanwhile."""
-        if ticket.place.done():
-            return None
-        self._loading = ticket
+    async def _brought_in(self, ticket: _Ticket) -> Resident | None:
+        """The model a request wants; None when its client has left meanwhile."""
+        demand = ticket.demand
+        while True:
+            resident = self._residents.get(demand.key)
+            if resident is not None and self._fits(resident, demand.wanted):
+                return resident
+            if resident is None and self._has_room(demand):
+                return None if ticket.place.done() else await self._loaded(ticket)
+            await self._evict(resident or min(self.residents, key=lambda each: each.order))
+
+    async def _loaded(self, ticket: _Ticket) -> Resident | None:
+        demand = ticket.demand
+        self._loading = demand
         try:
             runner = await self._watched(ticket)
         finally:
             self._loading = None
         if runner is None:
             return None
-        card = ticket.engine.card
-        self.loads[card.name] += 1
-        slots = asyncio.Semaphore(ticket.settings.num_parallel)
-        resident = Resident(ticket.key, card, ticket.settings, ticket.wanted, runner, self._stay(ticket), slots)
-        self._residents[ticket.key] = resident
+        self.loads[demand.name] += 1
+        resident = Resident(
+            name=demand.name,
+            key=demand.key,
+            card=demand.engine.card,
+            settings=demand.settings,
+            wanted=demand.wanted,
+            runner=runner,
+            keep_alive=self._stay(demand),
+            slots=asyncio.Semaphore(demand.settings.num_parallel),
+        )
+        self._residents[demand.key] = resident
         return resident
 
     async def _watched(self, ticket: _Ticket) -> Runner | None:
         """Load until it is loaded, given up, or nobody wants it any more (None)."""
         loop = asyncio.get_running_loop()
-        load = loop.create_task(self._load(ticket.engine, ticket.settings))
+        load = loop.create_task(self._load(ticket.demand))
         too_late = loop.create_task(sleep(self._clock, self.limits.load_timeout))
         waiting: set[asyncio.Future[Any]] = {load, ticket.place, too_late}
         try:
@@ -298,16 +333,17 @@ class Scheduler:
             return None
         return runner
 
-    def _stay(self, ticket: _Ticket) -> float:
-        return self.limits.keep_alive if ticket.keep_alive is None else ticket.keep_alive
+    def _stay(self, demand: Demand) -> float:
+        return self.limits.keep_alive if demand.keep_alive is None else demand.keep_alive
 
     async def _evict(self, resident: Resident) -> None:
-        """Unload a model as soon as it is idle."""
+        """Unload a model, or wait until it or any other is unloaded."""
         resident.leaving = True
         if resident.users == 0:
             await self._unload(resident)
         else:
-            await resident.gone.wait()
+            self._unloaded.clear()
+            await self._unloaded.wait()
 
     def _expire(self, resident: Resident) -> None:
         resident.timer = None
@@ -322,9 +358,12 @@ class Scheduler:
             await resident.gone.wait()
             return
         resident.closing = True
-        await resident.runner.close()
-        del self._residents[resident.key]
-        resident.gone.set()
+        try:
+            await resident.runner.close()
+        finally:
+            del self._residents[resident.key]
+            resident.gone.set()
+            self._unloaded.set()
 
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that nobody waits for."""

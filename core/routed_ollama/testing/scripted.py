@@ -104,6 +104,9 @@ class ScriptedModel:
         **card: Any,
     ) -> None:
         parsed = parse_name(name)
+        parameters = dict(parameters or {})
+        if isinstance(parameters.get("stop"), str):
+            parameters["stop"] = [parameters["stop"]]
         capabilities = tuple(capabilities)
         if thinking and "thinking" not in capabilities:
             capabilities = (*capabilities, "thinking")
@@ -113,7 +116,7 @@ class ScriptedModel:
         size = size or int(_count(parameter_size) * _bits(quantization) / 8) + 1_000_000
         if not _DIGEST.fullmatch(weights):
             weights = digest_of("weights", weights or parsed.key)
-        identity = (weights, template, system, json.dumps(dict(parameters or {}), sort_keys=True), *capabilities)
+        identity = (weights, template, system, json.dumps(parameters, sort_keys=True), *capabilities)
         self.card = ModelCard(
             **{
                 "name": parsed.short,
@@ -128,7 +131,7 @@ class ScriptedModel:
                 "template": template,
                 "system": system,
                 "license": license,
-                "parameters": dict(parameters or {}),
+                "parameters": parameters,
                 "model_info": dict(model_info or {}),
                 "continues_prefill": "$last" in template if continues_prefill is None else continues_prefill,
                 **card,

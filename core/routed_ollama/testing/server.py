@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from routed_ollama.testing.catalog import Catalog
 from routed_ollama.testing.clock import Clock, SystemClock
@@ -25,7 +25,6 @@ from routed_ollama.testing.scripted import ScriptedModel
 from routed_ollama.testing.versions import Version
 from routed_ollama.testing.wire import Exchange
 
-_T = TypeVar("_T")
 _STOP_SECONDS = 10.0
 _BACKLOG = 512
 
@@ -44,7 +43,7 @@ class OllamaServer:
         keep_alive: seconds an idle model stays in memory; ``math.inf``: for ever (``OLLAMA_KEEP_ALIVE``).
         load_timeout: seconds after which a load is given up (``OLLAMA_LOAD_TIMEOUT``).
         context_length: tokens of context for a request that asks for none (``OLLAMA_CONTEXT_LENGTH``).
-        memory: bytes of memory; a model that needs more cannot be loaded. 0: enough.
+        memory: bytes of memory. Models leave to make room; one that needs more alone cannot be loaded. 0: enough.
         clock: what tells the time; a :class:`~routed_ollama.testing.FakeClock` makes loads, speeds and keep-alive
             pass when the test says so.
 
@@ -78,8 +77,9 @@ class OllamaServer:
             max_queue=max_queue,
             keep_alive=keep_alive,
             load_timeout=load_timeout,
+            memory=memory,
         )
-        self._settings = Settings(version=Version.parse(version), num_ctx=context_length, memory=memory, limits=limits)
+        self._settings = Settings(version=Version.parse(version), num_ctx=context_length, limits=limits)
         self._clock = clock or SystemClock()
         self._listener = Listener(host, port, self._handle)
         self._refusals = 0
@@ -89,6 +89,7 @@ class OllamaServer:
         self._life = threading.RLock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._own: set[asyncio.Task[None]] = set()
         self._api: Api | None = None
         now = self._clock.time()
         for model in models:
@@ -198,7 +199,7 @@ class OllamaServer:
     @property
     def resident(self) -> tuple[str, ...]:
         """Names of the models in memory, in the order in which they were loaded."""
-        return tuple(each.card.name for each in self._api.scheduler.residents) if self._api else ()
+        return tuple(each.name for each in self._api.scheduler.residents) if self._api else ()
 
     @property
     def loads(self) -> dict[str, int]:
@@ -321,12 +322,16 @@ class OllamaServer:
                 self.fail(engine.card.name, fault)
         self._catalog.add(engine, now)
 
-    def _call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do something in the server's loop and wait for it."""
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something in the server's loop and wait for it; a script, which runs there itself, does not wait."""
         if self._loop is None:
             work.close()
             raise RuntimeError("the server is not running")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        if threading.current_thread() is self._thread:
+            self._own.add(task := self._loop.create_task(work))
+            task.add_done_callback(self._own.discard)
+        else:
+            asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _open(self) -> None:
         self._api = Api(self._settings, self._catalog, self._faults, self._clock)
