@@ -62,7 +62,7 @@ class Meaning:
     try_again_last: bool = False
     """Whether the same model is worth one more try when no other is left: Ollama replaces a runner that died."""
     smaller_only: bool = False
-    """Whether nothing larger on the same host is worth trying."""
+    """Whether nothing as large that would have to be loaded on the same host is worth trying."""
     shuns_queue: bool = False
     """Whether models that would wait in the same host's queue come last."""
 

@@ -272,7 +272,7 @@ class AttemptPlan:
         """Take from what is left what this failure makes pointless, and put last what it makes unlikely."""
         host, size = attempt.host, attempt.info.size
         if meaning.smaller_only and size:
-            self._keep(lambda c: c.info.host != host or not c.info.size or c.info.size < size)
+            self._keep(lambda c: c.info.host != host or c.resident or not c.info.size or c.info.size < size)
         if meaning.blames_host:
             self._keep(lambda c: c.info.host != host)
         if meaning.shuns_queue:
