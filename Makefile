@@ -28,7 +28,7 @@ lint: .venv/.dev ## check style, types and which module may import which
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 format: .venv/.dev ## format the code, and mend what can be mended safely
 	@$(BIN)/ruff format

@@ -27,11 +27,12 @@ _Host = Annotated[
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    code: int | str | None = None
     try:
         app(args=None if arguments is None else list(arguments), prog_name="routed-ollama")
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
+        code = end.code
+    return int(code or 0)
 
 
 def _version(asked: bool) -> None:

@@ -72,6 +72,10 @@ def _tour(out: Console, where: Place) -> None:
         cast = _cast(ranking, llm.router.models())
         answering = _chat_model(where, proxy.url, models=cast, router=llm.router)
         _heading(out, f"A streamed answer. {prompt}")
+        if len(ranking.scores) > len(cast):
+            out.print(
+                Text(f"(To be quick, from {plain(' and '.join(cast))}: in memory, or the smallest.)", style="dim")
+            )
         show_route(out, ask(out, answering, prompt))
         _heading(out, "The same again, and the connection is cut in mid-answer.")
         if len(cast) < _CAST:

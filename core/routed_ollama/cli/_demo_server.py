@@ -34,11 +34,6 @@ class Place:
     config: Mapping[str, Any] = field(default_factory=dict)
     max_tokens: int = 96
 
-    @property
-    def shown_url(self) -> str:
-        """The URL without credentials."""
-        return normalize_host(self.url)
-
 
 @contextmanager
 def place(host: str | None) -> Iterator[Place]:

@@ -120,8 +120,6 @@ def _figures(score: ModelScore) -> tuple[str, ...]:
 def _reasons(score: ModelScore) -> list[str]:
     """What the figures beside it do not say."""
     words = list(score.notes)
-    if score.preference:
-        words.append(f"preference +{score.preference:.2f}")
     if (prediction := score.prediction) is not None:
         words.append(f"quality {prediction.quality:.1f}/10, success {prediction.success_rate:.0%}")
         if prediction.load:
