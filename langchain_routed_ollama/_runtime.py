@@ -64,13 +64,7 @@ class Runtime:
             router=router,
             candidates=candidates,
             scope=scope,
-            identity={
-                "models": None if scope is None else tuple(map(str, scope)),
-                "model": model.model,
-                "hosts": tuple(router.hosts),
-                "prefer": model.prefer,
-                **{name: getattr(model, name) for name in OPTION_FIELDS},
-            },
+            identity=_identity(model, scope, router, ready),
             handlers=(PerformanceCallbackHandler.of_attempts(router), *own),
             every_token=bool(own) or any(entry.callbacks for entry in ready),
             timeouts=None if model.timeouts is None else Timeouts.of(model.timeouts),
@@ -93,6 +87,27 @@ class Runtime:
             )
         if not any(names):
             self.router.recommend_model("")
+
+
+def _identity(
+    model: Fields, scope: tuple[str | Candidate, ...] | None, router: Router, ready: Sequence[ChatOllama]
+) -> dict[str, Any]:
+    identity: dict[str, Any] = {
+        "models": None if scope is None else tuple(map(str, scope)),
+        "model": model.model,
+        "hosts": tuple(router.hosts),
+        "prefer": model.prefer,
+        **{name: getattr(model, name) for name in OPTION_FIELDS},
+    }
+    if settings := router.config.model_dump(include=_DECIDING, exclude_defaults=True):
+        identity["config"] = settings
+    if ready:
+        identity["ready"] = tuple({name: getattr(entry, name) for name in OPTION_FIELDS} for entry in ready)
+    return identity
+
+
+_DECIDING = {"task_specific_models", "model_capabilities", "routing"}
+"""Sections of the configuration that say who answers; none of them holds a secret."""
 
 
 def _urls(model: Fields) -> list[str]:
