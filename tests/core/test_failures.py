@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import httpx
 import ollama
@@ -33,6 +34,7 @@ RECORDED_FROM_0_24 = [
         "crashed",
     ),
     (400, '"embedder:latest" does not support chat', "unsupported"),
+    (400, '"embedder" does not support chat', "unsupported"),
     (400, '"smollm2:135m" does not support thinking', "unsupported"),
     (400, "registry.ollama.ai/library/smollm2:135m does not support insert", "unsupported"),
     (400, "registry.ollama.ai/library/smollm2:135m does not support tools", "unsupported"),
@@ -183,3 +185,24 @@ def test_no_model_is_blamed_for_what_it_could_not_help() -> None:
         "busy",
         "unreachable",
     }
+
+
+def recorded_errors() -> set[tuple[int, str]]:
+    """Every error a real server was recorded to answer with: the status, and the text as the client gives it."""
+    found = set()
+    for file in sorted((Path(__file__).parents[1] / "server" / "fixtures" / "ollama-0.24.0").glob("*.json")):
+        for step in json.loads(file.read_text(encoding="utf-8"))["steps"]:
+            for line in step["lines"] or ():
+                text = line.removeprefix('{"error":')
+                if text != line:
+                    found.add((-1 if step["status"] == 200 else step["status"], str(json.loads(line)["error"])))
+    return found
+
+
+def test_every_recorded_error_is_in_the_table() -> None:
+    recorded = recorded_errors()
+    assert len(recorded) > 15
+    expected = {text.partition("/models/")[0]: kind for _, text, kind in RECORDED_FROM_0_24}
+    for status, text in recorded:
+        kind = classify(ollama.ResponseError(text, status))
+        assert kind.value == expected[text.partition("/models/")[0]], text
