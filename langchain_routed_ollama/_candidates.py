@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import copy
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -65,14 +66,21 @@ class Candidates:
 
     def _make(self, candidate: Candidate, num_ctx: int | None) -> ChatOllama:
         ready = self._ready.get(candidate)
-        model = _bounded_copy(ready) if ready is not None else self._named(candidate)
+        model = self._kept(_bounded_copy(ready), ready) if ready is not None else self._named(candidate)
         return model.model_copy(update={"num_ctx": num_ctx}) if num_ctx and model.num_ctx is None else model
 
     def _named(self, candidate: Candidate) -> ChatOllama:
         template = self._templates.get(candidate.host)
         if template is None:
-            template = self._templates[candidate.host] = self._template(candidate)
+            template = self._templates[candidate.host] = self._kept(self._template(candidate))
         return template.model_copy(update={"model": candidate.model})
+
+    def _kept(self, model: ChatOllama, theirs: ChatOllama | None = None) -> ChatOllama:
+        """Close a model's connections when these candidates are gone; the plain class leaves them open."""
+        client = model._client  # noqa: SLF001 (ChatOllama's only handle on it)
+        if isinstance(client, Client) and (theirs is None or client is not theirs._client):  # noqa: SLF001
+            weakref.finalize(self, client.close)
+        return model
 
     def _template(self, candidate: Candidate) -> ChatOllama:
         url = self._urls.get(candidate.host, candidate.host)

@@ -244,7 +244,7 @@ def leaves_prefill_open(template: str) -> bool | None:
     A template without ``.Messages`` is rendered up to ``.Response``, so it stays open. One with ``.Messages`` stays
     open where it leaves the closing mark out for the last message. None for a model without a template.
     """
-    if not template.strip():
+    if not template.strip() or "{%" in template:  # Jinja, which 0.30 and later may show, says it in other words
         return None
     if ".Messages" not in template:
         return True

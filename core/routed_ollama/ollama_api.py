@@ -7,6 +7,7 @@ for granted: an answer of the wrong shape is an error that says so.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -60,6 +61,7 @@ class OllamaHost:
                     timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
                     follow_redirects=True,
                 )
+                weakref.finalize(self, self._client.close)
             return self._client
 
     def close(self) -> None:

@@ -830,7 +830,7 @@ def test_one_sync_transport_serves_many_clients_and_threads(serve) -> None:
     clients[3].close()
 
 
-def test_wrapped_transports_are_entered_and_left() -> None:
+def test_a_transport_of_the_users_own_is_theirs_to_open_and_close() -> None:
     events: list[str] = []
 
     class Own(httpx.MockTransport):
@@ -850,7 +850,7 @@ def test_wrapped_transports_are_entered_and_left() -> None:
 
     stream_sync("http://h/", Bounds(), [], transport=Own(lambda request: httpx.Response(200, text="a")))
     stream_async("http://h/", Bounds(), [], transport=Own(lambda request: httpx.Response(200, text="a")))
-    assert events == ["enter", "exit"] * 2
+    assert events == []  # others may use it as well
 
 
 def test_the_clients_limits_hold_and_the_wait_for_them_is_bounded(serve) -> None:

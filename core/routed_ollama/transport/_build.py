@@ -50,13 +50,15 @@ def build_transport(client_kwargs: Mapping[str, Any] | None = None, *, async_: b
         result["headers"] = copy.deepcopy(result["headers"])
     settings = _PoolSettings.of(given)
     own = given.get("transport")
-    result["transport"] = _bounded(settings.transport(async_=async_) if own is None else own, async_=async_)
+    made = settings.transport(async_=async_) if own is None else own
+    result["transport"] = _bounded(made, async_=async_, owned=own is None)
     mounts: dict[str, _Transport | None] = {}
     for pattern, proxy in _proxies(given).items():
         mounts[pattern] = None if proxy is None else settings.transport(proxy, async_=async_)
-    mounts.update(given.get("mounts") or {})
+    theirs: Mapping[str, _Transport | None] = given.get("mounts") or {}
     result["mounts"] = {
-        pattern: None if mount is None else _bounded(mount, async_=async_) for pattern, mount in mounts.items()
+        pattern: None if mount is None else _bounded(mount, async_=async_, owned=pattern not in theirs)
+        for pattern, mount in {**mounts, **theirs}.items()
     }
     return result
 
@@ -115,10 +117,10 @@ def _shared_tls(environment: tuple[str | None, ...], http2: bool) -> ssl.SSLCont
     return httpx.create_ssl_context(trust_env=bool(environment))
 
 
-def _bounded(transport: Any, *, async_: bool) -> _Transport:
+def _bounded(transport: Any, *, async_: bool, owned: bool) -> _Transport:
     if isinstance(transport, PhaseTransport | AsyncPhaseTransport):
         return transport
-    return AsyncPhaseTransport(transport) if async_ else PhaseTransport(transport)
+    return AsyncPhaseTransport(transport, owned=owned) if async_ else PhaseTransport(transport, owned=owned)
 
 
 def _proxies(given: Mapping[str, Any]) -> dict[str, httpx.Proxy | None]:

@@ -20,7 +20,8 @@ class PhaseTransport(httpx.BaseTransport):
     """Bounds the phases of requests that are sent while `attempt_bounds` is set.
 
     Args:
-        transport: what really sends; closed with this one.
+        transport: what really sends.
+        owned: whether it is closed with this one; a user's own, which others may use as well, is not.
 
     Example:
         >>> transport = PhaseTransport(httpx.MockTransport(lambda request: httpx.Response(204)))
@@ -29,8 +30,9 @@ class PhaseTransport(httpx.BaseTransport):
         204
     """
 
-    def __init__(self, transport: httpx.BaseTransport) -> None:
+    def __init__(self, transport: httpx.BaseTransport, *, owned: bool = True) -> None:
         self._inner = transport
+        self._owned = owned
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send, within the bounds of the attempt.
@@ -54,11 +56,13 @@ class PhaseTransport(httpx.BaseTransport):
         return response
 
     def close(self) -> None:
-        """Close the wrapped transport."""
-        self._inner.close()
+        """Close the wrapped transport, if it is owned."""
+        if self._owned:
+            self._inner.close()
 
     def __enter__(self) -> Self:
-        self._inner.__enter__()
+        if self._owned:
+            self._inner.__enter__()
         return self
 
     def __exit__(
@@ -67,18 +71,21 @@ class PhaseTransport(httpx.BaseTransport):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        self._inner.__exit__(exc_type, exc_value, traceback)
+        if self._owned:
+            self._inner.__exit__(exc_type, exc_value, traceback)
 
 
 class AsyncPhaseTransport(httpx.AsyncBaseTransport):
     """`PhaseTransport` for async clients.
 
     Args:
-        transport: what really sends; closed with this one.
+        transport: what really sends.
+        owned: whether it is closed with this one.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport, *, owned: bool = True) -> None:
         self._inner = transport
+        self._owned = owned
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send, within the bounds of the attempt.
@@ -102,11 +109,13 @@ class AsyncPhaseTransport(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
-        """Close the wrapped transport."""
-        await self._inner.aclose()
+        """Close the wrapped transport, if it is owned."""
+        if self._owned:
+            await self._inner.aclose()
 
     async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
+        if self._owned:
+            await self._inner.__aenter__()
         return self
 
     async def __aexit__(
@@ -115,7 +124,8 @@ class AsyncPhaseTransport(httpx.AsyncBaseTransport):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        await self._inner.__aexit__(exc_type, exc_value, traceback)
+        if self._owned:
+            await self._inner.__aexit__(exc_type, exc_value, traceback)
 
 
 class _PhaseStream(httpx.SyncByteStream):
