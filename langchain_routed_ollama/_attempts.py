@@ -21,6 +21,7 @@ from langchain_ollama import ChatOllama
 from langchain_routed_ollama._candidates import Candidates
 from langchain_routed_ollama._messages import CHUNKS, continued, joined, seconds
 from langchain_routed_ollama.callbacks import METADATA_KEY
+from langchain_routed_ollama.errors import NoData
 from langchain_routed_ollama.structured import AnswerCheck
 from routed_ollama import Attempt, AttemptPlan, EmptyAnswerError, TruncatedStreamError, attempt_bounds
 
@@ -166,8 +167,9 @@ def send_stream(request: Request, attempt: Attempt) -> Generator[ChatGenerationC
             with _bounded(attempt):
                 request.candidates.acquire(run.inner)
                 first = next(chunks, None)
-            if first is not None:
-                yield events.note(first)
+            if first is None:
+                raise NoData(f"No data received from Ollama stream: {attempt.model} sent no part of an answer.")
+            yield events.note(first)
             for chunk in chunks:
                 yield events.note(chunk)
 
@@ -183,8 +185,9 @@ async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[Cha
             with _bounded(attempt):
                 await request.candidates.aacquire(run.inner)
                 first = await anext(chunks, None)
-            if first is not None:
-                yield events.note(first)
+            if first is None:
+                raise NoData(f"No data received from Ollama stream: {attempt.model} sent no part of an answer.")
+            yield events.note(first)
             async for chunk in chunks:
                 yield events.note(chunk)
 

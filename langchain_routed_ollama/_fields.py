@@ -9,7 +9,7 @@ import difflib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -108,7 +108,7 @@ class Fields(BaseChatModel):
     temperature: float | None = None
     seed: int | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=1)
+    top_logprobs: int | None = None
     stop: list[str] | None = None
     tfs_z: float | None = None
     top_k: int | None = None
@@ -142,6 +142,25 @@ class Fields(BaseChatModel):
         if value is None:
             return None
         return [value] if isinstance(value, str) or not isinstance(value, list | tuple | set) else list(value)
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _positive(cls, value: int | None) -> int | None:
+        if value is not None and value < 1:  # the words are the plain class's, for whoever looks for them
+            raise ValueError("`top_logprobs` must be a positive integer.")
+        return value
+
+    @model_validator(mode="after")
+    def _imply_logprobs(self) -> Self:
+        """Switch ``logprobs`` on where ``top_logprobs`` needs it, here and not in each candidate."""
+        if self.top_logprobs is None or self.logprobs is True:
+            return self
+        if self.logprobs is False:
+            raise ValueError("`top_logprobs` needs `logprobs`, which is explicitly `False`. Leave one of them out.")
+        self.logprobs = True
+        text = "`top_logprobs` needs `logprobs`. Setting `logprobs=True` automatically."
+        warnings.warn(text, RoutedOllamaWarning, stacklevel=4)
+        return self
 
     @field_validator("store", mode="before")
     @classmethod

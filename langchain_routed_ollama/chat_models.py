@@ -251,6 +251,8 @@ class RoutedChatOllama(Fields):
 
     def _hints(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what the plan needs to know; takes what concerns the routing alone out of the call's arguments."""
+        if not messages:  # Ollama would only load the model for it, and each in turn
+            raise ValueError("There are no messages, so there is nothing to answer.")
         model, task_type, prefer = kwargs.pop("model", None), kwargs.pop("task_type", None), kwargs.pop("prefer", None)
         sticky, stay = answering(messages)
         options = kwargs.get("options") or {}

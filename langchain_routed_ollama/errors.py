@@ -17,6 +17,7 @@ from routed_ollama import (
     ModelNotInstalledError,
     NoModelError,
     RoutedOllamaError,
+    TruncatedStreamError,
 )
 
 
@@ -52,6 +53,10 @@ class ModelFailed(ModelFailure, ModelError):  # noqa: N818
     is_retryable = True
 
 
+class NoData(ModelFailed, TruncatedStreamError, ValueError):  # noqa: N818
+    """Nothing at all came of the one model that was asked; the plain class raises ``ValueError`` then."""
+
+
 class HostUnreachable(HostUnreachableError, ModelConnectionError):  # noqa: N818
     """No Ollama server answered."""
 
@@ -69,7 +74,7 @@ def as_model_error(error: BaseException) -> BaseException:
         made = HostUnreachable(str(error))
     elif isinstance(error, NoModelError):
         made = NoModel(str(error))
-    elif isinstance(error, ModelFailure) and not isinstance(error, TimeoutError):
+    elif isinstance(error, ModelFailure) and not isinstance(error, (ModelError, TimeoutError)):
         made = ModelFailed(str(error))
     if made is None:
         return error
