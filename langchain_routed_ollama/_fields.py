@@ -132,7 +132,7 @@ class Fields(BaseChatModel):
         for name in [name for name in mapped if name not in known]:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            warnings.warn(f"Unknown argument {name!r} is ignored.{hint}", RoutedOllamaWarning, stacklevel=5)
+            warnings.warn(f"Unknown argument {name!r} is ignored.{hint}", RoutedOllamaWarning, stacklevel=4)
             mapped.pop(name)
         return mapped
 
