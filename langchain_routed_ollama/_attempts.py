@@ -212,6 +212,6 @@ class _StreamEvents:
 
     def _end(self) -> None:
         whole = joined(self._chunks)
-        if self._request.check is not None:
+        if self._request.check is not None and not self._request.plan.committed:  # what is handed out is the caller's
             self._request.check(whole, self._run.attempt, self._chunks)
         self._run.ended(LLMResult(generations=[[whole]]))

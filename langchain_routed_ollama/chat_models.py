@@ -22,7 +22,7 @@ from pydantic import BaseModel, PrivateAttr, model_validator
 
 from langchain_routed_ollama._attempts import Request, asend, asend_stream, send, send_stream
 from langchain_routed_ollama._fields import Fields
-from langchain_routed_ollama._messages import CHUNKS, answering, result_of, to_core
+from langchain_routed_ollama._messages import CHUNKS, LangChainChunks, answering, result_of, to_core
 from langchain_routed_ollama._pickling import copied, packed, unpacked
 from langchain_routed_ollama._runtime import Runtime
 from langchain_routed_ollama._version import __version__
@@ -222,7 +222,7 @@ class RoutedChatOllama(Fields):
         with langchain_errors():
             plan = running.router.plan(to_core(messages), scope=running.scope, **self._hints(messages, kwargs))
             request = self._request(plan, messages, stop, kwargs, run_manager)
-            for chunk in stream(plan, lambda attempt: send_stream(request, attempt), CHUNKS, hold=self._holds):
+            for chunk in stream(plan, lambda attempt: send_stream(request, attempt), self._view, hold=self._holds):
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, verbose=self.verbose)
                 yield chunk
@@ -238,7 +238,7 @@ class RoutedChatOllama(Fields):
         with langchain_errors():
             plan = await running.router.aplan(to_core(messages), scope=running.scope, **self._hints(messages, kwargs))
             request = self._request(plan, messages, stop, kwargs, run_manager)
-            chunks = astream(plan, lambda attempt: asend_stream(request, attempt), CHUNKS, hold=self._holds)
+            chunks = astream(plan, lambda attempt: asend_stream(request, attempt), self._view, hold=self._holds)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     if run_manager:
@@ -248,6 +248,10 @@ class RoutedChatOllama(Fields):
     @property
     def _holds(self) -> bool:
         return self._check is not None and self._check.holds
+
+    @property
+    def _view(self) -> LangChainChunks:
+        return CHUNKS if self._check is None else self._check.view
 
     def _hints(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what the plan needs to know; takes what concerns the routing alone out of the call's arguments."""

@@ -11,14 +11,24 @@ from typing import Any
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.output_parsers import BaseCumulativeTransformOutputParser, BaseLLMOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.openai_tools import JsonOutputToolsParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 from langchain_core.runnables import RunnableSequence
 from pydantic import ValidationError
 
+from langchain_routed_ollama._messages import CHUNKS, LangChainChunks
 from routed_ollama import Attempt, InvalidAnswerError
 
 _SHOWN = 200
 """Characters of an unfit answer that its error shows."""
+
+
+class JsonChunks(LangChainChunks):
+    """Chunks of JSON that is parsed as it comes: it begins with the first bracket, and may change until then."""
+
+    def usable(self, chunk: ChatGenerationChunk, /) -> bool:
+        """Whether an object or an array may begin in it."""
+        return "{" in chunk.text or "[" in chunk.text
 
 
 class AnswerCheck:
@@ -29,13 +39,15 @@ class AnswerCheck:
 
     Attributes:
         holds: whether a stream is held back until its end was seen. It is where the parser gives nothing before the
-            end anyway; a parser of JSON gives parts as they come, and so is given them.
+            end anyway (Ollama sends a tool call whole); a parser of JSON gives parts as they come, and is given them.
+        view: how the loops look at the answer's chunks.
     """
 
     def __init__(self, parser: BaseLLMOutputParser[Any]) -> None:
         self._parser = parser
         partial = isinstance(parser, BaseCumulativeTransformOutputParser)
-        self.holds = isinstance(parser, PydanticOutputParser) or not partial
+        self.holds = isinstance(parser, PydanticOutputParser | JsonOutputToolsParser) or not partial
+        self.view = CHUNKS if self.holds else JsonChunks()
 
     def __call__(self, generation: ChatGeneration, attempt: Attempt, chunks: Sequence[ChatGenerationChunk]) -> None:
         """Raise ``InvalidAnswerError`` when an answer cannot be parsed; note it, should nothing better come."""
