@@ -85,6 +85,12 @@ class FakeClock:
         with self._lock:
             return self._now
 
+    @property
+    def pending(self) -> int:
+        """How many calls are still to come; a test that moves the clock step by step waits for the next one here."""
+        with self._lock:
+            return sum(timer.waits for _, _, timer in self._timers)
+
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
         """Call back once the clock was moved so far.
 
@@ -124,6 +130,11 @@ class _FakeTimer:
     def __init__(self, callback: Callable[[], object], loop: asyncio.AbstractEventLoop | None) -> None:
         self._callback: Callable[[], object] | None = callback
         self._loop = loop
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is neither due nor cancelled."""
+        return self._callback is not None
 
     def cancel(self) -> None:
         """Forget it."""

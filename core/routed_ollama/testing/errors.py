@@ -56,7 +56,7 @@ def cannot_load(error: Exception, *, llama_server: bool) -> ApiError:
 
 def _out_of_memory(error: OutOfMemoryError, *, llama_server: bool) -> str:
     if llama_server:
-        return f"llama-server reported out-of-memory during startup: {error or 'failed to allocate buffer'}"
+        return f"llama-server reported out-of-memory during startup: {str(error) or 'failed to allocate buffer'}"
     if error.needed:
         needed, available = human_bytes(error.needed), human_bytes(error.available)
         return f"model requires more system memory ({needed}) than is available ({available})"
