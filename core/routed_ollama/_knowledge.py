@@ -110,6 +110,8 @@ class Knowledge:
 
     def warm_up(self) -> None:
         """Learn what earlier processes left in the store; does nothing the second time."""
+        if self._warm:
+            return
         with self._warming:
             if self._warm:
                 return
@@ -140,6 +142,7 @@ class Knowledge:
 
     def record(self, outcome: Outcome) -> None:
         """Learn what became of an attempt: history, circuits and store. Never raises for what it is told."""
+        self.warm_up()  # first, or what is stored now would be learned twice, and what was stored be overwritten
         candidate = Candidate(outcome.model, outcome.host)
         kind = _kind(outcome.failure)
         if outcome.kind is OutcomeKind.OK:
