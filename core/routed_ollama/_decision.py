@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
+import os
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,10 @@ from routed_ollama.types import (
     TaskCharacteristics,
     TaskType,
 )
+
+_IDS = random.Random()  # noqa: S311 (identifiers, no secrets; asking the system for each would give up the GIL)
+if hasattr(os, "register_at_fork"):  # pragma: no branch (false on Windows only, which cannot fork)
+    os.register_at_fork(after_in_child=_IDS.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ def decide(
     messages: Sequence[Message],
     scope: Scope | None,
     hints: Hints,
+    *,
     timeouts: Timeouts,
 ) -> AttemptPlan:
     """Return the attempt plan for a request.
@@ -96,7 +102,8 @@ def decide(
     infos = {view.info.candidate: view for view in views}
     if not config.routing.learn:  # the same choice, whatever was loaded or is busy
         views = [view._replace(resident=None, in_flight=0) for view in views]
-    ranking = score_models(views, task, settings, known.history, request_id=secrets.token_hex(16), began=began)
+    request_id = f"{_IDS.getrandbits(128):032x}"
+    ranking = score_models(views, task, settings, known.history, request_id=request_id, began=began)
     if not ranking.scores:
         raise _nobody(known, scope or (*((preferred,) if preferred else ()), *first) or None, ranking)
     return AttemptPlan(

@@ -202,7 +202,7 @@ class Router:
         return self._decide(messages, scope, Hints(**hints))
 
     def _decide(self, messages: Sequence[Message], scope: Scope | None, hints: Hints) -> AttemptPlan:
-        return decide(self._known, self.config, messages, scope, hints, self.timeouts)
+        return decide(self._known, self.config, messages, scope, hints, timeouts=self.timeouts)
 
     def add_host(self, url: str, client: Callable[..., httpx.Client] = httpx.Client) -> str:
         """Take a further server in and return its URL in the form in which hosts are compared."""
