@@ -62,7 +62,7 @@ def test_live_tests_run_against_the_server_that_is_named(ollama_server):
         models=["third:70b", "other:3b", ScriptedModel("bge-m3", capabilities=["embedding"]), "one:1b"]
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-m", "live"]
-    run = subprocess.run([*command, "--ollama", server.url], capture_output=True, text=True, check=False, timeout=100)
+    run = subprocess.run([*command, "--ollama", server.url], capture_output=True, text=True, check=False, timeout=100)  # noqa: S603 (our own command)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "1 passed" in run.stdout
     assert "deselected" in run.stdout

@@ -225,7 +225,7 @@ def test_ctrl_c_before_a_command_began(monkeypatch):
 def test_output_that_lacks_a_character_is_no_reason_to_stop(ollama_server):
     server = ollama_server(models=["llama3.2:1b"])
     command = [sys.executable, "-X", "utf8=0", "-c", "import sys; from routed_ollama.cli import main; sys.exit(main())"]
-    run = subprocess.run(
+    run = subprocess.run(  # noqa: S603 (our own command)
         [*command, "recommend", "Schreibe ein Gedicht über Bäume ✂", "--host", server.url],
         capture_output=True,
         check=False,

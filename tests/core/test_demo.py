@@ -197,7 +197,7 @@ def started():
 
     def start(*arguments):
         code = "import sys; from routed_ollama.cli import main; sys.exit(main())"
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 (our own command)
             [sys.executable, "-c", code, "demo", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -228,7 +228,7 @@ def test_in_a_terminal_the_answer_is_drawn_as_it_comes(ollama_server):
     code = "import sys; from routed_ollama.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "demo", "--host", server.url, "--prompt", "Go."]
     environment = {**os.environ, "PYTHONUTF8": "1", "TERM": "xterm"}
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:  # noqa: S603 (our own command)
         os.close(theirs)
         drawn = b""
         while b"writing" not in drawn:
