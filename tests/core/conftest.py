@@ -75,3 +75,36 @@ def refused_url() -> str:
     """The address of a server that does not run: nothing listens there."""
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         return f"http://127.0.0.1:{server.server_port}"
+
+
+class WatchedLock:
+    """A lock that tells how many threads have come to it, so that a test can let several meet there."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._came = threading.Semaphore(0)
+
+    def __enter__(self) -> Self:
+        self._came.release()
+        self._lock.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def held_until_met(self, work: Callable[[], object], threads: int = 2) -> None:
+        """Have so many threads do something that takes this lock, all of them past every check before it."""
+        running = [threading.Thread(target=work) for _ in range(threads)]
+        with self._lock:
+            for thread in running:
+                thread.start()
+            for _ in running:
+                assert self._came.acquire(timeout=10.0)
+        for thread in running:
+            thread.join(10.0)
+
+
+@pytest.fixture
+def watched_lock() -> WatchedLock:
+    """A lock at which a test lets threads meet."""
+    return WatchedLock()

@@ -52,6 +52,10 @@ def test_it_never_grows_beyond_what_the_model_was_trained_for() -> None:
     assert ContextSizes().for_request(ModelInfo("tiny:1b", context_length=2048), task(5000), allocated=2048) is None
 
 
+def test_where_nobody_said_how_much_it_was_trained_for_it_grows_as_needed() -> None:
+    assert ContextSizes().for_request(ModelInfo("unknown:1b"), task(50_000), allocated=0) == 65_536
+
+
 def test_the_same_model_on_two_hosts_has_two_contexts() -> None:
     sizes = ContextSizes()
     sizes.for_request(LLAMA, task(9000), allocated=0)

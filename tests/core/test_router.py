@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import ctypes
 import gc
+import os
 import pickle
 import sqlite3
+import sys
 import threading
+import types
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +38,7 @@ from routed_ollama import (
     Timeouts,
     call,
 )
+from routed_ollama._memory import total_memory
 from routed_ollama.store import SQLiteStore
 from routed_ollama.store._migrations import LOG
 from routed_ollama.testing import FakeClock, Fault, OllamaServer, ScriptedModel
@@ -716,3 +721,56 @@ def test_a_fault_of_the_servers_lists_is_no_end(server, make) -> None:
     server.heal()
     assert set(router.health_check_all_models().values()) == {"healthy"}
     assert not router.recommend_model("hi").panic
+
+
+def test_two_first_requests_at_once_learn_the_stored_history_once(make, tmp_path, watched_lock) -> None:
+    path = tmp_path / "h.sqlite3"
+    with Router(config=QUIET, store=path) as router:
+        router.record_performance("a:1b", response_time=1.0)
+    later = make(store=path)
+    later._known._warming = watched_lock
+    watched_lock.held_until_met(later.performance)
+    assert later.performance()["a:1b"].total_requests == 1
+
+
+def test_many_different_scopes_are_forgotten_in_time(server, make) -> None:
+    router = make(base_url=server.url)
+    for number in range(200):
+        assert router.plan([Message("user", "hi")], scope=["llama3.1:8b", f"absent:{number}b"]).choices
+    assert len(router._known.views._members_of) < 100
+
+
+# The machine's memory
+
+
+def test_how_much_memory_there_is_where_the_system_says_so(monkeypatch) -> None:
+    answers = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(os, "sysconf", answers.__getitem__, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert total_memory.__wrapped__() == 4_096_000
+
+
+@pytest.mark.parametrize("error", [ValueError("unknown name"), OSError(), AttributeError()])
+def test_where_the_system_cannot_say_nothing_follows_from_it(monkeypatch, error: Exception) -> None:
+    def unknown(_name: str) -> int:
+        raise error
+
+    monkeypatch.setattr(os, "sysconf", unknown, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert total_memory.__wrapped__() == 0
+
+
+def test_on_windows_another_function_is_asked(monkeypatch) -> None:
+    class Kernel:
+        """Answers as ``GlobalMemoryStatusEx`` does: into the structure it is given, whose length it checks."""
+
+        @staticmethod
+        def GlobalMemoryStatusEx(reference: Any) -> int:  # noqa: N802 (its name there)
+            status = reference._obj
+            assert status.length == ctypes.sizeof(status)
+            status.total = 17_179_869_184
+            return 1
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(ctypes, "windll", types.SimpleNamespace(kernel32=Kernel), raising=False)
+    assert total_memory.__wrapped__() == 17_179_869_184
