@@ -141,9 +141,10 @@ def result_of(chunks: Sequence[ChatGenerationChunk], plan: AttemptPlan) -> ChatR
 def joined(chunks: Sequence[ChatGenerationChunk]) -> ChatGenerationChunk:
     """Return one chunk that says what all of them said, for the end of an attempt; cheaper than adding them up."""
     last = chunks[-1]
-    calls = [call for chunk in chunks for call in cast("AIMessageChunk", chunk.message).tool_calls]
+    messages = cast("list[AIMessageChunk]", [chunk.message for chunk in chunks])
+    calls = [call for each in messages if each.tool_calls for call in each.tool_calls]
     message = AIMessageChunk(
-        content="".join(chunk.text for chunk in chunks),
+        content="".join([chunk.text for chunk in chunks]),
         tool_calls=calls,
         usage_metadata=getattr(last.message, "usage_metadata", None),
         response_metadata=dict(last.generation_info or {}),

@@ -352,6 +352,14 @@ class Router:
         ranking = self.recommend_model(prompt)
         return [other for other in dict.fromkeys(score.candidate.model for score in ranking.scores) if other != name]
 
+    async def aget_fallback_models(self, model: str, prompt: str = "") -> list[str]:
+        """Async form of ``get_fallback_models``."""
+        return await asyncio.to_thread(self.get_fallback_models, model, prompt)
+
+    async def aget_model_recommendations(self, prompt: str) -> dict[str, Any]:
+        """Async form of ``get_model_recommendations``."""
+        return await asyncio.to_thread(self.get_model_recommendations, prompt)
+
     def get_model_recommendations(self, prompt: str) -> dict[str, Any]:
         """Return a recommendation as a plain mapping.
 

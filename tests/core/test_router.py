@@ -774,3 +774,10 @@ def test_on_windows_another_function_is_asked(monkeypatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(ctypes, "windll", types.SimpleNamespace(kernel32=Kernel), raising=False)
     assert total_memory.__wrapped__() == 17_179_869_184
+
+
+async def test_fallbacks_and_recommendations_have_async_forms() -> None:
+    router = Router.from_models(["llama3.1:8b", "qwen2.5-coder:7b"])
+    first = await router.aget_model_recommendations("Write a Python function")
+    assert first["primary_recommendation"] == "qwen2.5-coder:7b"
+    assert await router.aget_fallback_models("qwen2.5-coder:7b", "Write a Python function") == ["llama3.1:8b"]
