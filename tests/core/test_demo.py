@@ -109,6 +109,15 @@ def test_a_model_that_says_nothing_of_its_size(ollama_server, capsys):
     assert re.search(r"mystery:latest 5 MB \? ", after(capsys.readouterr().out, "What is installed"))
 
 
+def test_a_model_that_thinks_answers_at_once(ollama_server, capsys):
+    models = [ScriptedModel(name, WORDS, thinking="Let me think.") for name in ("qwen3:4b", "deepseek-r1:7b")]
+    assert main(["demo", "--host", ollama_server(models=models).url]) == 0
+    shown = capsys.readouterr().out
+    assert after(shown, "A streamed answer").startswith(WORDS)
+    assert "✂" in after(shown, "The same again")
+    assert "think." not in shown
+
+
 def test_with_one_model_nobody_can_take_over(ollama_server, capsys):
     server = ollama_server(models=[ScriptedModel("llama3.2:1b", WORDS)])
     assert main(["demo", "--host", server.url]) == 0
@@ -134,7 +143,10 @@ def test_an_empty_ollama_that_nobody_named_is_stood_in_for(ollama_server, monkey
 
 def test_a_server_that_is_named_must_answer(nobody, capsys):
     assert main(["demo", "--host", nobody]) == 1
-    assert capsys.readouterr().err.startswith(f"Error: {nobody} does not answer")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    for words in (nobody, "ollama serve", "--host"):
+        assert words in said
 
 
 def test_a_model_that_is_not_there_is_named(ollama_server, capsys):

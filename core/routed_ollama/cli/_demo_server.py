@@ -11,6 +11,7 @@ import httpx
 
 from routed_ollama.config import default_host, normalize_host
 from routed_ollama.errors import HostUnreachableError, RoutedOllamaError
+from routed_ollama.fallback import unreachable_message
 from routed_ollama.ollama_api import OllamaHost
 
 
@@ -49,14 +50,14 @@ def place(host: str | None) -> Iterator[Place]:
     url = _with_credentials(host or default_host())
     server = OllamaHost(url)
     try:
-        installed = [model for model in server.tags() if _can_chat(server, model["name"])]
+        usable = any(_can_chat(server, model["name"]) for model in server.tags())
     except HostUnreachableError as error:
         if host is not None:
-            raise
+            raise HostUnreachableError(unreachable_message(server.url)) from error
         silence = f"No Ollama answers at {server.url}"
         cause: Exception | None = error
     else:
-        if installed or host is not None:
+        if usable or host is not None:
             yield Place(url, packaged=False, why=f"Ollama {server.version()} runs at {server.url}.")
             return
         silence, cause = f"The Ollama at {server.url} has no chat model yet (try `ollama pull llama3.2`)", None
