@@ -132,7 +132,7 @@ def _table(*columns: str) -> Table:
 
 
 def _show_installed(out: Console, where: Place, installed: Sequence[ModelInfo]) -> None:
-    _heading(out, f"What is installed: {len(installed)} models.")
+    _heading(out, f"What is installed: {len(installed)} model{'s' * (len(installed) != 1)}.")
     table = _table("model", "size", "parameters", "context", "can")
     for info in installed[:_SHOWN_MODELS]:
         can = where.about.get(info.name) or ", ".join(sorted(info.flags))
