@@ -233,6 +233,22 @@ def test_refusing_lets_answers_under_way_finish():
             assert [line["done"] for line in received] == [False, True]
 
 
+def test_a_server_that_refuses_can_be_stopped():
+    server = OllamaServer().start()
+    with server.fail(None, Fault.REFUSE):
+        server.stop()
+        server.stop()
+    with server:
+        assert CLIENT.get(server.url).status_code == 200
+
+
+def test_faults_of_one_model_do_not_mind_calls_that_name_none(server):
+    server.fail("m", Fault.BUSY)
+    assert chat(server, ":").json() == {"error": "invalid model name"}
+    assert CLIENT.post(f"{server.url}/api/chat", json={"model": 3}).status_code == 400
+    assert CLIENT.post(f"{server.url}/api/chat", json=[]).status_code == 400
+
+
 def test_a_server_can_begin_by_refusing():
     server = OllamaServer(["m"])
     server.fail(None, "refuse")

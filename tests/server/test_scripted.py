@@ -214,6 +214,8 @@ def test_log_probabilities_of_every_token(serve):
     assert [len(entry["top_logprobs"]) for entry in entries] == [2, 2]
     assert entries[0]["top_logprobs"][0]["logprob"] > entries[0]["top_logprobs"][1]["logprob"]
     streamed = lines(server, logprobs=True)
+    thinker = serve(ScriptedModel("m", reply="a", thinking="b"))
+    assert [entry["token"] for entry in chat(thinker, logprobs=True).json()["logprobs"]] == ["a"]
     assert [line["logprobs"][0]["token"] for line in streamed[:-1]] == ["a", " é"]
     assert "logprobs" not in streamed[-1]
     assert chat(server, top_logprobs=21).json() == {"error": "top_logprobs must be between 0 and 20"}
@@ -339,6 +341,7 @@ def test_a_schema_that_never_ends_is_cut():
     }
     assert json.dumps(instance_of(endless)).count("n") > 5
     assert instance_of({"$ref": "#"}) == "text"
+    assert instance_of({"$ref": "#/a/0", "a": [1]}) == "text"
 
 
 def test_words_give_their_numbers_once():

@@ -110,4 +110,6 @@ def test_old_messages_go_first_and_system_messages_stay():
         assert seen[0][0].content == "Be brief."
         assert seen[0][-1].content == "And now?"
         assert 2 < len(seen[0]) < 15
+        chat(server, messages=[*turns, {"role": "user", "content": LONG}], options=OPTIONS)
+        assert [message.content for message in seen[1]] == ["Be brief.", LONG]
         assert refusal(server, messages=turns, truncate=False) == "the input length exceeds the context length"

@@ -14,7 +14,7 @@ from routed_ollama.testing import Gate, OllamaServer, ScriptedModel
 
 @pytest.fixture(scope="module")
 def server():
-    with OllamaServer(["m", ScriptedModel("long", reply=["x" * 1000] * 50_000)]) as server:
+    with OllamaServer(["m"]) as server:
         yield server
 
 
@@ -108,15 +108,31 @@ def test_the_wrong_method_names_the_right_one(server):
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
-def test_who_does_not_read_holds_up_nobody_else_and_gets_everything(server):
-    with connected(server) as sock:
-        sock.sendall(raw_request("/api/chat", body("long", options={"num_ctx": 8192})))
+def test_who_does_not_read_holds_up_nobody_else_and_gets_everything():
+    made = []
+
+    def reply(_):
+        for number in range(5000):
+            made.append(number)
+            yield "x" * 10_000
+
+    with OllamaServer([ScriptedModel("long", reply=reply), "m"]) as server, connected(server) as sock:
+        sock.sendall(raw_request("/api/chat", body("long")))
         until(sock, b"200 OK")
+        server.wait_until(lambda: len(made) > 10 and quiet(made))
+        assert len(made) < 5000  # the model waits for its reader
         assert chat(server).status_code == 200
         received = 0
         while not (data := sock.recv(1 << 20)).endswith(b"0\r\n\r\n"):
             received += len(data)
-    assert received > 50_000_000
+    assert received > 49_000_000
+
+
+def quiet(made):
+    """Whether nothing is added for a while."""
+    before = len(made)
+    time.sleep(0.1)
+    return len(made) == before
 
 
 def test_who_leaves_in_the_middle_frees_the_slot():
@@ -128,6 +144,27 @@ def test_who_leaves_in_the_middle_frees_the_slot():
             server.wait_for_request(count=2)
         gate.open()
         assert [line["message"]["content"] for line in waiting.result()] == ["one", "two", ""]
+
+
+def test_who_leaves_without_having_read_frees_the_slot():
+    made = []
+    model = ScriptedModel("m", reply=lambda request: (made.append(1) or "x" * 10_000 for _ in range(5000)))
+    with OllamaServer([model]) as server:
+        with connected(server) as sock:
+            sock.sendall(raw_request("/api/chat", body()))
+            until(sock, b"200 OK")
+            server.wait_until(lambda: len(made) > 10 and quiet(made))
+        server.wait_until(lambda: not any(each.users for each in server._api.scheduler.residents))
+
+
+def test_a_request_may_come_while_another_is_answered():
+    gate = Gate()
+    with OllamaServer([ScriptedModel("m", reply=["one", gate])]) as server, connected(server) as sock:
+        sock.sendall(raw_request("/api/chat", body()))
+        until(sock, b'"one"')
+        sock.sendall(raw_request("/api/version"))
+        gate.open()
+        assert until(sock, b'{"version"').index(b"0\r\n\r\nHTTP/1.1 200 OK") > 0
 
 
 def test_stopping_cuts_what_is_under_way_and_frees_the_port():
@@ -145,10 +182,13 @@ def test_stopping_cuts_what_is_under_way_and_frees_the_port():
 
 
 def test_stopping_waits_for_nobody_who_does_not_read():
-    server = OllamaServer([ScriptedModel("m", reply=["x" * 100_000] * 1000)]).start()
+    made = []
+    model = ScriptedModel("m", reply=lambda request: (made.append(1) or "x" * 10_000 for _ in range(5000)))
+    server = OllamaServer([model]).start()
     with connected(server) as sock:
         sock.sendall(raw_request("/api/chat", body()))
         until(sock, b"200 OK")
+        server.wait_until(lambda: len(made) > 10 and quiet(made))
         begun = time.monotonic()
         server.stop()
         assert time.monotonic() - begun < 5

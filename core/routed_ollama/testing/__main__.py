@@ -16,6 +16,7 @@ from routed_ollama.testing.engine import Engine
 from routed_ollama.testing.faults import Fault
 from routed_ollama.testing.scripted import ScriptedModel
 from routed_ollama.testing.server import OllamaServer
+from routed_ollama.testing.versions import Version
 
 DEFAULT_PORT = 11434
 _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -40,9 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, or 1 when the port is taken.
     """
     options = _parser().parse_args(arguments)
-    models = [*(options.model or []), *map(_real, options.gguf or [])]
     server = OllamaServer(
-        models or [ScriptedModel("scripted:8b")],
+        [*options.model, *options.gguf] or [ScriptedModel("scripted:8b")],
         host=options.host,
         port=options.port,
         version=options.ollama_version,
@@ -78,17 +78,32 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         action="append",
+        default=[],
         type=scripted_model,
         metavar="NAME[=KEY:VALUE,...]",
         help=f"a scripted model, as often as you like; keys: {', '.join(_SETTINGS)}; for example "
         "llama3.1:8b=load:2,speed:30,capabilities:completion+tools; reply comes last and may hold commas",
     )
-    parser.add_argument("--gguf", action="append", metavar="NAME=PATH", help="a real model, run by llama.cpp")
-    parser.add_argument("--ollama-version", default="0.24.0", help="the version to be like (default: %(default)s)")
+    parser.add_argument(
+        "--gguf",
+        action="append",
+        default=[],
+        type=real_model,
+        metavar="NAME=PATH",
+        help="a real model, run by llama.cpp; as often as you like",
+    )
+    parser.add_argument(
+        "--ollama-version",
+        default="0.24.0",
+        type=_explained(lambda text: Version.parse(text).text),
+        help="the version to be like (default: %(default)s)",
+    )
     parser.add_argument("--max-loaded-models", type=int, default=3, help="models in memory (default: %(default)s)")
     parser.add_argument("--num-parallel", type=int, default=1, help="requests a model answers at once")
     parser.add_argument("--max-queue", type=int, default=512, help="requests that may wait for a load")
-    parser.add_argument("--keep-alive", type=_keep_alive, default=300.0, help="such as 5m; negative: for ever")
+    parser.add_argument(
+        "--keep-alive", type=_explained(_keep_alive), default=300.0, help="such as 5m; negative: for ever"
+    )
     parser.add_argument("--context-length", type=int, default=4096, help="tokens of context, unless a request says")
     return parser
 
@@ -106,16 +121,14 @@ def scripted_model(text: str) -> ScriptedModel:
     name, _, settings = text.partition("=")
     settings, found, reply = settings.partition("reply:") if "reply:" in settings else (settings, "", "")
     arguments: dict[str, Any] = {"reply": reply} if found else {}
-    try:
-        for setting in filter(None, settings.split(",")):
-            key, _, value = setting.partition(":")
-            argument, convert = _SETTINGS[key]
-            arguments[argument] = convert(value)
-        return ScriptedModel(name, **arguments)
-    except KeyError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: unknown key {error}; known: {', '.join(_SETTINGS)}") from None
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    for setting in filter(None, settings.split(",")):
+        key, _, value = setting.partition(":")
+        if key not in _SETTINGS:
+            raise argparse.ArgumentTypeError(f"{text!r}: unknown key {key!r}; known: {', '.join(_SETTINGS)}")
+        argument, convert = _SETTINGS[key]
+        arguments[argument] = _explained(convert)(value)
+    model: ScriptedModel = _explained(lambda name: ScriptedModel(name, **arguments))(name)
+    return model
 
 
 def _keep_alive(text: str) -> float:
@@ -123,13 +136,29 @@ def _keep_alive(text: str) -> float:
     return float("inf") if seconds < 0 else seconds
 
 
-def _real(text: str) -> Engine:
-    """A real model; the engine is imported only when it is asked for."""
+def real_model(text: str) -> Engine:
+    """A real model as the command line describes it; the engine is imported only when it is asked for.
+
+    Raises:
+        argparse.ArgumentTypeError: it cannot be read; the text says why.
+    """
     name, separator, path = text.partition("=")
     if not separator:
-        raise SystemExit(f"--gguf {text!r}: expected NAME=PATH")
-    engine: Engine = importlib.import_module("routed_ollama.testing.llamacpp").LlamaCppModel(name, path)
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=PATH")
+    engine: Engine = _explained(importlib.import_module("routed_ollama.testing.llamacpp").LlamaCppModel)(name, path)
     return engine
+
+
+def _explained(convert: Callable[..., Any]) -> Callable[..., Any]:
+    """The same conversion; what is wrong with a value is told instead of "invalid value"."""
+
+    def explained(*values: str) -> Any:
+        try:
+            return convert(*values)
+        except (ValueError, OSError, ImportError) as error:
+            raise argparse.ArgumentTypeError(f"{'='.join(values)!r}: {error}") from None
+
+    return explained
 
 
 def _on_signals(stopped: threading.Event) -> Callable[[], None]:

@@ -120,6 +120,10 @@ class Answerer:
             request = await self._fitting(resident, self._request(call, options, resident.settings.num_ctx))
             async with resident.slots:
                 await self._generate(exchange, call, resident, request, loaded)
+        except ApiError as error:
+            if not call.streams:
+                raise
+            StreamedAnswer(exchange, call.model, call.endpoint).fail(error.text, error.status)
         finally:
             self._scheduler.release(resident)
 

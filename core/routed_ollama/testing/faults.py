@@ -67,11 +67,12 @@ AT_ANSWER = frozenset(Fault) - AT_ARRIVAL - AT_LOAD - {Fault.REFUSE}
 INFERENCE = frozenset({"/api/chat", "/api/generate"})
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class ActiveFault:
     """A fault that is set. As a context manager it is cleared at the end."""
 
     fault: Fault
+    book: FaultBook = field(repr=False)
     model: str | None = None
     """Key of the model it is for; None: all."""
     times: int | None = None
@@ -85,12 +86,10 @@ class ActiveFault:
     """How often it has hit."""
     on_clear: Callable[[], None] | None = field(default=None, repr=False)
     """Called when it is cleared."""
-    _book: FaultBook | None = field(default=None, repr=False)
 
     def clear(self) -> None:
         """Let it hit no more. Requests it already holds stay held."""
-        if self._book is not None:
-            self._book.remove(self)
+        self.book.remove(self)
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +110,6 @@ class FaultBook:
 
     def add(self, active: ActiveFault) -> ActiveFault:
         """Set a fault."""
-        active._book = self  # noqa: SLF001 - the book hands itself out
         with self._lock:
             self._faults = (*self._faults, active)
         return active

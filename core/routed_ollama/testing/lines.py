@@ -41,8 +41,8 @@ class Answer(ABC):
         """End without saying that it is done."""
 
     @abstractmethod
-    def fail(self, text: str) -> None:
-        """The runner failed."""
+    def fail(self, text: str, status: int = 500) -> None:
+        """Something failed below; the status is told where none was sent yet."""
 
     @abstractmethod
     def malformed(self, data: bytes) -> None:
@@ -84,12 +84,12 @@ class StreamedAnswer(Answer):
         """End the stream in its proper form."""
         self._started().end()
 
-    def fail(self, text: str) -> None:
-        """Send the error: as the status where nothing was sent, else as the last line."""
+    def fail(self, text: str, status: int = 500) -> None:
+        """Send the error: with a status where nothing was sent, else as the last line."""
         if self._exchange.started:
             self._exchange.end(dumps({"error": text}) + b"\n")
         else:
-            self._exchange.start_stream("application/json", 500)
+            self._exchange.start_stream("application/json", status)
             self._exchange.end(dumps({"error": text}))
 
     def malformed(self, data: bytes) -> None:
@@ -121,9 +121,9 @@ class WholeAnswer(Answer):
         """Send what there is; it says that it is not done."""
         self._respond(self._joined())
 
-    def fail(self, text: str) -> None:
+    def fail(self, text: str, status: int = 500) -> None:
         """Send the error."""
-        self._exchange.respond(500, dumps({"error": text}), JSON)
+        self._exchange.respond(status, dumps({"error": text}), JSON)
 
     def malformed(self, data: bytes) -> None:
         """Send a body that breaks off."""

@@ -33,8 +33,6 @@ class Listener:
         Raises:
             OSError: the port is taken.
         """
-        if self._server is not None:
-            return
         sock, self._held = self._held or self._bound(), None
         self._server = await asyncio.get_running_loop().create_server(
             lambda: Connection(self._handler, self._connections), sock=sock, backlog=_BACKLOG
@@ -72,8 +70,8 @@ class Listener:
         # The protocol is named because asyncio turns Nagle's algorithm off only where it is.
         sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            if sys.platform != "win32":  # there it would let two servers share a port
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Elsewhere it lets a port be used again at once; on Windows it would let two servers share one.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(sys.platform != "win32"))
             sock.bind((self.host, self.port))
         except BaseException:
             sock.close()

@@ -147,7 +147,7 @@ class _Builder:
 
     def _lookup(self, reference: str) -> Mapping[str, Any]:
         node: Any = self._root
-        for part in reference.lstrip("#/").split("/"):
+        for part in filter(None, reference.lstrip("#").split("/")):
             key = part.replace("~1", "/").replace("~0", "~")
             node = node.get(key, {}) if isinstance(node, Mapping) else {}
         return node if isinstance(node, Mapping) else {}

@@ -201,7 +201,9 @@ class Scheduler:
         else:
             resident.expires_at = self._clock.time() + resident.keep_alive_seconds
             if resident.keep_alive < LONGEST_SECONDS:
-                resident.timer = self._clock.call_later(resident.keep_alive, lambda: self._expire(resident))
+                resident.timer = self._clock.call_later(
+                    resident.keep_alive, lambda: self._chore(self._unload(resident))
+                )
 
     async def unload(self, key: str) -> None:
         """Unload a model: now, or as soon as nobody uses it."""
@@ -217,6 +219,8 @@ class Scheduler:
         if self._server is not None:
             self._server.cancel()
             await asyncio.wait({self._server})
+        for ticket in self._queue:
+            ticket.place.cancel()
         if self._chores:
             await asyncio.wait(self._chores)
         for resident in self.residents:
@@ -247,16 +251,9 @@ class Scheduler:
 
     async def _serve(self) -> None:
         """Serve the queue until it is empty."""
-        try:
-            while self._queue:
-                ticket = self._queue.popleft()
-                if not ticket.place.done():
-                    await self._place(ticket)
-        finally:
-            self._server = None
-            for ticket in self._queue:
-                ticket.place.cancel()
-            self._queue.clear()
+        while self._queue:
+            await self._place(self._queue.popleft())
+        self._server = None
 
     async def _place(self, ticket: _Ticket) -> None:
         """Make room, load, and hand over."""
@@ -269,24 +266,20 @@ class Scheduler:
             if not ticket.place.done():
                 ticket.place.set_exception(error)
             return
-        if resident is None:
-            return
-        self._use(resident, ticket.demand.keep_alive)
-        if ticket.place.done():
-            self.release(resident)
-        else:
-            ticket.place.set_result(resident)
+        if resident is not None:
+            ticket.place.set_result(self._use(resident, ticket.demand.keep_alive))
 
     async def _brought_in(self, ticket: _Ticket) -> Resident | None:
         """The model a request wants; None when its client has left meanwhile."""
         demand = ticket.demand
-        while True:
+        while not ticket.place.done():
             resident = self._residents.get(demand.key)
             if resident is not None and self._fits(resident, demand.wanted):
                 return resident
             if resident is None and self._has_room(demand):
-                return None if ticket.place.done() else await self._loaded(ticket)
+                return await self._loaded(ticket)
             await self._evict(resident or min(self.residents, key=lambda each: each.order))
+        return None
 
     async def _loaded(self, ticket: _Ticket) -> Resident | None:
         demand = ticket.demand
@@ -344,11 +337,6 @@ class Scheduler:
         else:
             self._unloaded.clear()
             await self._unloaded.wait()
-
-    def _expire(self, resident: Resident) -> None:
-        resident.timer = None
-        if resident.users == 0:
-            self._chore(self._unload(resident))
 
     async def _unload(self, resident: Resident) -> None:
         if resident.timer is not None:

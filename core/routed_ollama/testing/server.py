@@ -90,7 +90,7 @@ class OllamaServer:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own: set[asyncio.Task[None]] = set()
-        self._api: Api | None = None
+        self._api = self._new_api()
         now = self._clock.time()
         for model in models:
             self._install(model, now)
@@ -106,6 +106,7 @@ class OllamaServer:
         with self._life:
             if self._thread is not None:
                 return self
+            self._api = self._new_api()
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._run, args=(self._loop,), name="ollama-server", daemon=True)
             self._thread.start()
@@ -127,7 +128,7 @@ class OllamaServer:
             finally:
                 loop.call_soon_threadsafe(loop.stop)
                 thread.join(_STOP_SECONDS)
-                self._thread = self._loop = self._api = None
+                self._thread = self._loop = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -165,8 +166,7 @@ class OllamaServer:
             KeyError: it is not installed.
         """
         installed = self._catalog.remove(name)
-        if self._api is not None:
-            self._call(self._api.scheduler.unload(installed.card.weights))
+        self._call(self._api.scheduler.unload(installed.card.weights))
 
     def unload(self, name: str) -> None:
         """Unload a model: now, or as soon as nobody uses it.
@@ -174,9 +174,7 @@ class OllamaServer:
         Raises:
             KeyError: it is not installed.
         """
-        weights = self._catalog.get(name).card.weights
-        if self._api is not None:
-            self._call(self._api.scheduler.unload(weights))
+        self._call(self._api.scheduler.unload(self._catalog.get(name).card.weights))
 
     def crash(self, name: str) -> None:
         """Let a model's runner die, as if it had been killed; what it is answering breaks off.
@@ -185,8 +183,7 @@ class OllamaServer:
             KeyError: the model is not in memory.
         """
         weights = self._catalog.get(name).card.weights
-        residents = self._api.scheduler.residents if self._api else ()
-        resident = next((each for each in residents if each.key == weights), None)
+        resident = next((each for each in self._api.scheduler.residents if each.key == weights), None)
         if resident is None:
             raise KeyError(f"{name} is not in memory")
         self._call(resident.runner.close())
@@ -194,17 +191,17 @@ class OllamaServer:
     @property
     def loading(self) -> str | None:
         """Name of the model that is being loaded."""
-        return self._api.scheduler.loading if self._api else None
+        return self._api.scheduler.loading
 
     @property
     def resident(self) -> tuple[str, ...]:
         """Names of the models in memory, in the order in which they were loaded."""
-        return tuple(each.name for each in self._api.scheduler.residents) if self._api else ()
+        return tuple(each.name for each in self._api.scheduler.residents)
 
     @property
     def loads(self) -> dict[str, int]:
         """How often each model was loaded since the start."""
-        return dict(self._api.scheduler.loads) if self._api else {}
+        return dict(self._api.scheduler.loads)
 
     # -- faults -------------------------------------------------------------------------------------------------------
 
@@ -237,7 +234,8 @@ class OllamaServer:
             ValueError: ``REFUSE`` for one model, or for a number of times: who refuses does not see who asks.
         """
         active = ActiveFault(
-            Fault(fault),
+            fault=Fault(fault),
+            book=self._faults,
             model=None if model is None else parse_name(model).key,
             times=times,
             after_chunks=after_chunks,
@@ -323,33 +321,34 @@ class OllamaServer:
         self._catalog.add(engine, now)
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something in the server's loop and wait for it; a script, which runs there itself, does not wait."""
+        """Do something in the server's loop and wait for it; a script, which runs there itself, does not wait.
+
+        While the server does not run there is nothing to be done.
+        """
         if self._loop is None:
             work.close()
-            raise RuntimeError("the server is not running")
-        if threading.current_thread() is self._thread:
+        elif threading.current_thread() is self._thread:
             self._own.add(task := self._loop.create_task(work))
             task.add_done_callback(self._own.discard)
         else:
             asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
+    def _new_api(self) -> Api:
+        return Api(self._settings, self._catalog, self._faults, self._clock)
+
     async def _open(self) -> None:
-        self._api = Api(self._settings, self._catalog, self._faults, self._clock)
         await (self._listener.refuse() if self._refusals else self._listener.listen())
 
     async def _close(self) -> None:
         await self._listener.close()
-        if self._api is not None:
-            await self._api.scheduler.close()
+        await self._api.scheduler.close()
 
     def _refuse(self, step: int) -> None:
         """One more or one fewer reason to refuse connections."""
         self._refusals += step
-        if self._api is not None:
-            self._call(self._listener.refuse() if self._refusals else self._listener.listen())
+        self._call(self._listener.refuse() if self._refusals else self._listener.listen())
 
     async def _handle(self, exchange: Exchange) -> None:
         record = RecordedRequest(exchange.received)
         self._log.add(record)
-        if self._api is not None:
-            await self._api.handle(exchange, lambda: record.model)
+        await self._api.handle(exchange, lambda: record.model)

@@ -125,7 +125,8 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._request: h11.Request | None = None
         self._body: list[bytes] = []
-        self._resumed: asyncio.Event | None = None
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._closed = False
 
     @property
@@ -143,8 +144,7 @@ class Connection(asyncio.Protocol):
         """Asyncio's: the connection is gone. Whoever still answers it is told to stop."""
         self._closed = True
         self._register.discard(self)
-        if self._resumed is not None:
-            self._resumed.set()
+        self._flowing.set()
         if self._task is not None:
             self._task.cancel()
 
@@ -154,13 +154,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Asyncio's: the client reads slower than we write."""
-        self._resumed = asyncio.Event()
+        self._flowing.clear()
 
     def resume_writing(self) -> None:
         """Asyncio's: the client has caught up."""
-        if self._resumed is not None:
-            self._resumed.set()
-            self._resumed = None
+        self._flowing.set()
 
     def data_received(self, data: bytes) -> None:
         """Asyncio's: bytes from the client."""
@@ -171,20 +169,17 @@ class Connection(asyncio.Protocol):
     async def writable(self) -> None:
         """Let others run, then wait until the client reads."""
         await asyncio.sleep(0)
-        if self._resumed is not None:
-            await self._resumed.wait()
+        await self._flowing.wait()
 
     def write(self, data: bytes) -> None:
-        """Send bytes at once; nothing once the connection is gone."""
-        if data and not self._closed:
-            self._transport.write(data)
+        """Send bytes at once; once the connection is gone they go nowhere."""
+        self._transport.write(data)
 
     def reset(self) -> None:
         """Close with a TCP reset instead of an orderly end."""
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(_LINGER_FORMAT, 1, 0))
+        linger = struct.pack(_LINGER_FORMAT, 1, 0)
+        with contextlib.suppress(OSError):  # it may be gone already
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.abort()
 
     def abort(self) -> None:
@@ -194,7 +189,7 @@ class Connection(asyncio.Protocol):
 
     def close_after(self, data: bytes = b"") -> None:
         """Write raw bytes and close in an orderly way, whatever the protocol still expected."""
-        if data and not self._closed:
+        if data:
             self._transport.write(data)
         self._closed = True
         self._transport.close()
