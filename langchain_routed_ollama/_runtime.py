@@ -20,6 +20,30 @@ if TYPE_CHECKING:
     import httpx
 
 
+MADE_FROM = ("hosts", "base_url", "config", "store", "learn", "api_key", "client_kwargs", "sync_client_kwargs")
+"""Fields that a router is made from, and that no single request can be given."""
+
+
+class OwnRouter(Router):
+    """A router that a model made for itself, and makes anew when a field that it was made from changes.
+
+    Args:
+        model: whose router it is.
+        urls: its servers, credentials included.
+        **settings: as for ``Router``.
+    """
+
+    def __init__(self, model: Fields, urls: Sequence[str], **settings: Any) -> None:
+        super().__init__(hosts=urls, **settings)
+        self.urls = tuple(urls)
+        self._made_from = {name: getattr(model, name) for name in MADE_FROM}
+
+    def suits(self, model: Fields) -> bool:
+        """Whether a model asks for nothing else than this router was made from; what it leaves out is no matter."""
+        given = {name: getattr(model, name) for name in MADE_FROM}
+        return all(value is None or value in ({}, self._made_from[name]) for name, value in given.items())
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Made from the fields, and made anew when one changes.
@@ -50,10 +74,11 @@ class Runtime:
             ConfigurationError: an argument is wrong.
         """
         ready = [entry for entry in model.models or () if isinstance(entry, ChatOllama)]
-        urls = _urls(model)
+        given = None if isinstance(model.router, OwnRouter) and not model.router.suits(model) else model.router
+        urls = _urls(model, given)
         candidates = _candidates(model, urls, ready)
-        router = model.router or _router(model, urls, candidates)
-        if model.router is not None and (model.hosts or model.base_url):
+        router = given or _router(model, urls, candidates)
+        if not isinstance(router, OwnRouter) and (model.hosts or model.base_url):
             for url in urls:
                 router.add_host(url, candidates.host_client(url))
         for _, url, client in ready_candidates(ready):
@@ -80,7 +105,7 @@ class Runtime:
         for name in filter(None, names):
             ChatOllama(
                 model=name,
-                base_url=_urls(model)[0],
+                base_url=_urls(model, self.router)[0],
                 client_kwargs=model.client_kwargs,
                 sync_client_kwargs=model.sync_client_kwargs,
                 validate_model_on_init=True,
@@ -110,10 +135,13 @@ _DECIDING = {"task_specific_models", "model_capabilities", "routing"}
 """Sections of the configuration that say who answers; none of them holds a secret."""
 
 
-def _urls(model: Fields) -> list[str]:
-    if model.hosts:
-        return list(model.hosts)
-    return [model.base_url or default_host()]
+def _urls(model: Fields, router: Router | None) -> list[str]:
+    """Return the servers that are the model's own, as they were written, credentials included."""
+    if model.hosts or model.base_url:
+        return list(model.hosts or [str(model.base_url)])
+    if router is not None:
+        return list(router.urls if isinstance(router, OwnRouter) else router.hosts)
+    return list(RouterConfig.load(model.config).hosts) or [default_host()]
 
 
 def _candidates(model: Fields, urls: Sequence[str], ready: Sequence[ChatOllama]) -> Candidates:
@@ -129,11 +157,10 @@ def _candidates(model: Fields, urls: Sequence[str], ready: Sequence[ChatOllama])
 
 def _router(model: Fields, urls: Sequence[str], candidates: Candidates) -> Router:
     client: Callable[..., httpx.Client] = candidates.host_client("")
-    given: Sequence[str] | None = model.hosts or ([model.base_url] if model.base_url else None)
-    config = RouterConfig.load(model.config)
-    return Router(
-        hosts=list(given or config.hosts or urls),
-        config=config,
+    return OwnRouter(
+        model,
+        urls,
+        config=model.config,
         prefer=model.prefer,
         store=model.store,
         learn=model.learn,

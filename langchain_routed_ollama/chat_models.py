@@ -24,7 +24,7 @@ from langchain_routed_ollama._attempts import Request, asend, asend_stream, send
 from langchain_routed_ollama._fields import Fields
 from langchain_routed_ollama._messages import CHUNKS, LangChainChunks, answering, result_of, to_core
 from langchain_routed_ollama._pickling import copied, packed, unpacked
-from langchain_routed_ollama._runtime import Runtime
+from langchain_routed_ollama._runtime import OwnRouter, Runtime
 from langchain_routed_ollama._version import __version__
 from langchain_routed_ollama.callbacks import METADATA_KEY
 from langchain_routed_ollama.errors import langchain_errors
@@ -96,20 +96,20 @@ class RoutedChatOllama(Fields):
     def _prepare_routing(self) -> Self:
         """Make the router, which contacts nobody, and look at what can be wrong without asking anybody."""
         self._add_version("langchain-routed-ollama", __version__)
-        runtime = Runtime.of(self)
-        if self.router is None:
-            # A field, so that it survives the rebuilding that configurable_fields does.
-            self.__dict__["router"] = runtime.router
-        self._runtime = runtime
+        runtime = self._prepare()
         if self.validate_model_on_init:
             runtime.validate(self)
         return self
 
+    def _prepare(self) -> Runtime:
+        runtime = self._runtime = Runtime.of(self)
+        # A field, so that it survives the rebuilding that configurable_fields does.
+        self.__dict__["router"] = runtime.router
+        return runtime
+
     @property
     def _running(self) -> Runtime:
-        if self._runtime is None:
-            self._runtime = Runtime.of(self)
-        return self._runtime
+        return self._runtime or self._prepare()
 
     # --- copies -------------------------------------------------------------------------------------------------------
 
@@ -138,12 +138,15 @@ class RoutedChatOllama(Fields):
         """Return what is pickled: fields, not clients."""
         state = dict(super().__getstate__())
         state["__dict__"] = {k: packed(v) for k, v in state["__dict__"].items() if k != "_serialized"}
+        if isinstance(self.router, OwnRouter):  # made anew from the fields, with the user's own clients
+            state["__dict__"]["router"] = None
         state["__pydantic_private__"] = {"_runtime": None, "_check": self._check}
         return state
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        """Take fields back; candidates are made when first needed."""
+        """Take fields back, and make what is not pickled."""
         super().__setstate__({**state, "__dict__": {k: unpacked(v) for k, v in state["__dict__"].items()}})
+        self._prepare()
 
     # --- what LangChain asks about it ---------------------------------------------------------------------------------
 
