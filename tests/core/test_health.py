@@ -317,10 +317,11 @@ def test_starting_twice_is_starting_once(owner: Owner) -> None:
 
 def test_two_that_start_it_at_once_start_it_once(owner: Owner, watched_lock) -> None:
     owner.monitor._lock = watched_lock
-    before = threading.active_count()
+    before = set(threading.enumerate())
     watched_lock.held_until_met(owner.monitor.start)
     assert owner.monitor.running
-    assert threading.active_count() == before + 1
+    new = {thread for thread in threading.enumerate() if thread.name == "routed-ollama-health"} - before
+    assert new == {thread_of(owner.monitor)}
 
 
 def test_without_an_interval_it_looks_only_when_poked(owner: Owner) -> None:
