@@ -516,7 +516,7 @@ asyncio.run(main())
 def test_a_killed_parent_takes_the_model_with_it():
     """In the middle of an answer, and without a chance to say good-bye."""
     command = [sys.executable, "-c", PARENT, str(MODELS[0].path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:  # noqa: S603 (our own command)
         assert parent.stdout is not None
         address = httpx.URL(parent.stdout.readline().strip())
         assert listens(address)
@@ -539,7 +539,7 @@ def eventually(condition: Callable[[], bool]) -> bool:
 def child(model: Path, *more: str, **pipes: Any) -> subprocess.Popen[bytes]:
     module = "routed_ollama.testing._llamacpp_child"
     command = [sys.executable, "-m", module, "--ctx=64", *more, "--", str(model)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **pipes)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **pipes)  # noqa: S603 (our own command)
 
 
 @real
