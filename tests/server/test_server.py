@@ -19,7 +19,8 @@ from talking import CLIENT, Background, body, chat, get, post, text
 
 import routed_ollama.testing
 from routed_ollama.testing import FakeClock, OllamaServer, ScriptedModel
-from routed_ollama.testing.__main__ import main, scripted_model
+from routed_ollama.testing.__main__ import main, real_model, scripted_model
+from routed_ollama.testing.llamacpp import find_demo_models
 
 # -- life -------------------------------------------------------------------------------------------------------------
 
@@ -246,7 +247,7 @@ def test_the_command_ends_when_it_is_interrupted(capsys):
     timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
     timer.start()
     before = signal.getsignal(signal.SIGINT)
-    assert main(["--port", "0"]) == 0
+    assert main(["--port", "0", "--keep-alive=-1s"]) == 0
     assert signal.getsignal(signal.SIGINT) is before
     assert capsys.readouterr().out.startswith("http://127.0.0.1:")
 
@@ -293,12 +294,10 @@ def test_a_wrong_command_line_is_explained(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_keep_alive_on_the_command_line_may_be_for_ever():
-    process, url = start_command("--keep-alive=-1s", "--model", "m")
-    with process:
-        CLIENT.post(f"{url}/api/chat", json=body(stream=False))
-        assert CLIENT.get(f"{url}/api/ps").json()["models"][0]["expires_at"] > "2300"
-        process.kill()
+def test_a_real_model_on_the_command_line():
+    (demo, *_) = find_demo_models()
+    model = real_model(f"mine={demo.path}")
+    assert model.card.size > 50_000_000
 
 
 # -- the clock --------------------------------------------------------------------------------------------------------

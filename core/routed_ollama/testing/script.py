@@ -20,6 +20,7 @@ class Gate:
     """A place in a script where the model stops until the test lets it go on. Safe to use from any thread.
 
     Example:
+        >>> from routed_ollama.testing import ScriptedModel
         >>> gate = Gate()
         >>> model = ScriptedModel("m", reply=["one ", gate, "two"])
         >>> gate.open()
