@@ -117,8 +117,10 @@ def test_keep_alive_is_counted_from_the_last_use_and_sticks_until_said_otherwise
     clock = FakeClock()
     with OllamaServer(["m"], clock=clock) as server:
         chat(server, keep_alive="10m")
+        server.wait_until(lambda: clock.pending)  # it counts from when the answer is over
         clock.advance(599)
         chat(server)
+        server.wait_until(lambda: clock.pending)
         clock.advance(599)
         assert resident(server) == ["m:latest"]
         clock.advance(2)
