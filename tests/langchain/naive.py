@@ -37,7 +37,7 @@ class NaiveRouted(BaseChatModel):
         for model in self.models:
             try:
                 return model._generate(messages, stop, run_manager, **kwargs)
-            except Exception as caught:
+            except Exception as caught:  # noqa: BLE001 (it is naive)
                 self._blame(model)
                 error = caught
         raise error
@@ -63,7 +63,7 @@ class NaiveRouted(BaseChatModel):
         for model in self.models:
             try:
                 return await model._agenerate(messages, stop, run_manager, **kwargs)
-            except Exception as caught:
+            except Exception as caught:  # noqa: BLE001 (it is naive)
                 self._blame(model)
                 error = caught
         raise error
