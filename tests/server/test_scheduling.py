@@ -231,7 +231,8 @@ def test_up_to_0_24_contexts_are_compared_as_they_were_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "asked", "given"), [(["completion"], 1, 4), (["completion", "vision"], 512, 2048)]
+    ("capabilities", "asked", "given"),
+    [(["completion"], 0, 4), (["completion"], 3, 4), (["completion", "vision"], 512, 2048)],
 )
 def test_a_context_has_a_least_size(capabilities, asked, given):
     with OllamaServer([ScriptedModel("m", capabilities=capabilities)]) as server:
