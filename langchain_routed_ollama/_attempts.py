@@ -7,7 +7,7 @@ outer request would then count every token twice (measured: facts/langchain.md, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ from langchain_core.outputs import ChatGenerationChunk, LLMResult
 from langchain_ollama import ChatOllama
 
 from langchain_routed_ollama._candidates import Candidates
-from langchain_routed_ollama._messages import CHUNKS, continued, joined, seconds
+from langchain_routed_ollama._messages import CHUNKS, continued, joined, merged, seconds
 from langchain_routed_ollama.callbacks import METADATA_KEY
 from langchain_routed_ollama.errors import NoData
 from langchain_routed_ollama.structured import AnswerCheck
@@ -135,34 +135,57 @@ def _bounded(attempt: Attempt) -> Generator[None]:
         attempt_bounds.reset(token)
 
 
-def send(request: Request, attempt: Attempt) -> list[ChatGenerationChunk]:
-    """Ask an attempt's model for a whole answer, and return its chunks."""
-    return _whole(attempt, list(send_stream(request, attempt)))
+@dataclass
+class Answer:
+    """The chunks of an answer and, once it is whole, what they come to.
+
+    Attributes:
+        merge: adds them up.
+    """
+
+    merge: Callable[[Sequence[ChatGenerationChunk]], ChatGenerationChunk]
+    chunks: list[ChatGenerationChunk] = field(default_factory=list)
+    whole: Any = None
+
+    def __iter__(self) -> Iterator[ChatGenerationChunk]:
+        return iter(self.chunks)
 
 
-async def asend(request: Request, attempt: Attempt) -> list[ChatGenerationChunk]:
+def send(request: Request, attempt: Attempt) -> Answer:
+    """Ask an attempt's model for a whole answer."""
+    answer = Answer(merged)
+    for _ in send_stream(request, attempt, answer):
+        pass
+    return _whole(attempt, answer)
+
+
+async def asend(request: Request, attempt: Attempt) -> Answer:
     """Async form of ``send``."""
-    return _whole(attempt, [chunk async for chunk in asend_stream(request, attempt)])
+    answer = Answer(merged)
+    async for _ in asend_stream(request, attempt, answer):
+        pass
+    return _whole(attempt, answer)
 
 
-def _whole(attempt: Attempt, chunks: list[ChatGenerationChunk]) -> list[ChatGenerationChunk]:
+def _whole(attempt: Attempt, answer: Answer) -> Answer:
     """Refuse an answer that is not whole, or empty."""
-    if not chunks or not CHUNKS.done(chunks[-1]):
+    chunks = answer.chunks
+    if answer.whole is None:
         raise TruncatedStreamError(f"The answer of {attempt.model} ended before its last line (no `done`).")
     attempt.load_seconds = seconds((chunks[-1].generation_info or {}).get("load_duration"))
     if not any(map(CHUNKS.usable, chunks)):
-        attempt.unusable = chunks
+        attempt.unusable = answer
         raise EmptyAnswerError(f"{attempt.model} answered with nothing.")
-    return chunks
+    return answer
 
 
-def send_stream(request: Request, attempt: Attempt) -> Generator[ChatGenerationChunk]:
+def send_stream(request: Request, attempt: Attempt, answer: Answer | None = None) -> Generator[ChatGenerationChunk]:
     """Ask an attempt's model for a stream. The end event comes before the last chunk is handed out."""
     with _run(request, attempt) as run:
         stream = run.inner._stream(  # noqa: SLF001
             continued(request.messages, attempt), request.stop, **request.arguments(attempt)
         )
-        events = _StreamEvents(request, run)
+        events = _StreamEvents(request, run, answer or Answer(joined))
         with closing(stream) as chunks:  # type: ignore[type-var]
             with _bounded(attempt):
                 request.candidates.acquire(run.inner)
@@ -174,13 +197,15 @@ def send_stream(request: Request, attempt: Attempt) -> Generator[ChatGenerationC
                 yield events.note(chunk)
 
 
-async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[ChatGenerationChunk]:
+async def asend_stream(
+    request: Request, attempt: Attempt, answer: Answer | None = None
+) -> AsyncGenerator[ChatGenerationChunk]:
     """Async form of ``send_stream``."""
     with _run(request, attempt) as run:
         stream = run.inner._astream(  # noqa: SLF001
             continued(request.messages, attempt), request.stop, **request.arguments(attempt)
         )
-        events = _StreamEvents(request, run)
+        events = _StreamEvents(request, run, answer or Answer(joined))
         async with aclosing(stream) as chunks:  # type: ignore[type-var]
             with _bounded(attempt):
                 await request.candidates.aacquire(run.inner)
@@ -195,10 +220,11 @@ async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[Cha
 class _StreamEvents:
     """The events of an attempt: a token event until the first usable chunk, or each if a handler wants them."""
 
-    def __init__(self, request: Request, run: _Run) -> None:
+    def __init__(self, request: Request, run: _Run, answer: Answer) -> None:
         self._request = request
         self._run = run
-        self._chunks: list[ChatGenerationChunk] = []
+        self._answer = answer
+        self._chunks = answer.chunks
         self._tokens = True
 
     def note(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
@@ -211,7 +237,7 @@ class _StreamEvents:
         return chunk
 
     def _end(self) -> None:
-        whole = joined(self._chunks)
+        whole = self._answer.whole = self._answer.merge(self._chunks)
         if self._request.check is not None and not self._request.plan.committed:  # what is handed out is the caller's
-            self._request.check(whole, self._run.attempt, self._chunks)
+            self._request.check(whole, self._run.attempt, self._answer)
         self._run.ended(LLMResult(generations=[[whole]]))

@@ -121,21 +121,25 @@ class LangChainChunks:
 CHUNKS = LangChainChunks()
 
 
-def result_of(chunks: Sequence[ChatGenerationChunk], plan: AttemptPlan) -> ChatResult:
-    """Return a whole answer as the plain class does, with the route in its metadata.
+def merged(chunks: Sequence[ChatGenerationChunk]) -> ChatGenerationChunk:
+    """Return the chunks of an answer added up, as the plain class does it.
 
-    The chunks are added up at once: one by one, as the plain class does it, the time grows with their number.
+    All at once: one by one, as that does it, the time grows with their number.
     """
-    whole = chunks[0] + list(chunks[1:]) if len(chunks) > 1 else chunks[0]
-    merged = cast("AIMessageChunk", whole.message)
-    message = AIMessage(
+    return chunks[0] + list(chunks[1:]) if len(chunks) > 1 else chunks[0]
+
+
+def result_of(whole: ChatGenerationChunk, plan: AttemptPlan) -> ChatResult:
+    """Return a whole answer as the plain class does, with the route in its metadata."""
+    message = cast("AIMessageChunk", whole.message)
+    answer = AIMessage(
         content=whole.text,
-        usage_metadata=merged.usage_metadata,
-        tool_calls=merged.tool_calls,
-        additional_kwargs=merged.additional_kwargs,
+        usage_metadata=message.usage_metadata,
+        tool_calls=message.tool_calls,
+        additional_kwargs=message.additional_kwargs,
         response_metadata={"routing": plan.route()},
     )
-    return ChatResult(generations=[ChatGeneration(message=message, generation_info=whole.generation_info)])
+    return ChatResult(generations=[ChatGeneration(message=answer, generation_info=whole.generation_info)])
 
 
 def joined(chunks: Sequence[ChatGenerationChunk]) -> ChatGenerationChunk:

@@ -191,11 +191,11 @@ class RoutedChatOllama(Fields):
         with langchain_errors():
             plan = running.router.plan(to_core(messages), scope=running.scope, **self._hints(messages, kwargs))
             request = self._request(plan, messages, stop, kwargs, run_manager)
-            chunks = call(plan, lambda attempt: send(request, attempt))
+            answer = call(plan, lambda attempt: send(request, attempt))
         if run_manager is not None and run_manager.handlers:  # only now is it certain that this is the answer
-            for chunk in chunks:
+            for chunk in answer.chunks:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk, verbose=self.verbose)
-        return result_of(chunks, plan)
+        return result_of(answer.whole, plan)
 
     async def _agenerate(
         self,
@@ -208,11 +208,11 @@ class RoutedChatOllama(Fields):
         with langchain_errors():
             plan = await running.router.aplan(to_core(messages), scope=running.scope, **self._hints(messages, kwargs))
             request = self._request(plan, messages, stop, kwargs, run_manager)
-            chunks = await acall(plan, lambda attempt: asend(request, attempt))
+            answer = await acall(plan, lambda attempt: asend(request, attempt))
         if run_manager is not None and run_manager.handlers:
-            for chunk in chunks:
+            for chunk in answer.chunks:
                 await run_manager.on_llm_new_token(chunk.text, chunk=chunk, verbose=self.verbose)
-        return result_of(chunks, plan)
+        return result_of(answer.whole, plan)
 
     def _stream(
         self,

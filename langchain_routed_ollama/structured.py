@@ -6,7 +6,6 @@ each model's answer before, and has the next model asked when it cannot be parse
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.exceptions import OutputParserException
@@ -49,10 +48,10 @@ class AnswerCheck:
         self.holds = isinstance(parser, PydanticOutputParser | JsonOutputToolsParser) or not partial
         self.view = CHUNKS if self.holds else JsonChunks()
 
-    def __call__(self, generation: ChatGeneration, attempt: Attempt, chunks: Sequence[ChatGenerationChunk]) -> None:
+    def __call__(self, generation: ChatGeneration, attempt: Attempt, answer: object) -> None:
         """Raise ``InvalidAnswerError`` when an answer cannot be parsed; note it, should nothing better come."""
         if problem := self._problem(generation):
-            attempt.unusable = list(chunks)
+            attempt.unusable = answer
             text = " ".join(generation.text.split())
             shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
             raise InvalidAnswerError(f"{attempt.model} answered {shown!r}, which is not as asked: {problem}")
