@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.chat_models import BaseChatModel
-from pydantic import Field, SecretStr, SkipValidation, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, SkipValidation, field_validator, model_validator
 
 from routed_ollama import MidStream, Prefer, RoutedOllamaWarning, Router, Timeouts
 
@@ -48,13 +48,15 @@ OPTION_FIELDS = (
 class Fields(BaseChatModel):
     """Fields only; see ``RoutedChatOllama``."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # URLs and headers hold credentials
+
     models: SkipValidation[list[Any]] | None = None
     """Names, and ready-made ``ChatOllama`` instances, to choose among; None for every installed chat model."""
 
     model: str | None = None
     """The preferred model: it answers unless another is expected to do better by a margin, or it cannot."""
 
-    hosts: list[str] | None = None
+    hosts: list[str] | None = Field(default=None, repr=False)
     """Base URLs of several Ollama servers."""
 
     prefer: Prefer | None = None
@@ -136,6 +138,11 @@ class Fields(BaseChatModel):
             mapped.pop(name)
         return mapped
 
+    def __repr_args__(self) -> Any:
+        """Say of a ready-made model its name alone: its URL and headers hold credentials."""
+        for name, value in super().__repr_args__():
+            yield name, [_shown(entry) for entry in value] if name == "models" and value else value
+
     @field_validator("models", mode="before")
     @classmethod
     def _list_models(cls, value: Any) -> Any:
@@ -166,3 +173,7 @@ class Fields(BaseChatModel):
     @classmethod
     def _path_as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
+
+
+def _shown(entry: Any) -> str:
+    return entry if isinstance(entry, str) else f"{type(entry).__name__} {getattr(entry, 'model', '')}".strip()

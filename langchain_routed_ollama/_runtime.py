@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_ollama import ChatOllama
+from pydantic import ValidationError
 
-from langchain_routed_ollama._candidates import Candidates, ready_candidates
+from langchain_routed_ollama._candidates import Candidates, candidate_of
+from langchain_routed_ollama._clients import ClientSettings
 from langchain_routed_ollama._fields import OPTION_FIELDS, Fields
 from langchain_routed_ollama.callbacks import PerformanceCallbackHandler
 from routed_ollama import Candidate, ConfigurationError, Router, RouterConfig, Timeouts, default_host, with_tag
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import httpx
-
 
 MADE_FROM = ("hosts", "base_url", "config", "store", "learn", "api_key", "client_kwargs", "sync_client_kwargs")
 """Fields that a router is made from, and that no single request can be given."""
@@ -29,13 +25,13 @@ class OwnRouter(Router):
 
     Args:
         model: whose router it is.
-        urls: its servers, credentials included.
+        clients: its servers.
         **settings: as for ``Router``.
     """
 
-    def __init__(self, model: Fields, urls: Sequence[str], **settings: Any) -> None:
-        super().__init__(hosts=urls, **settings)
-        self.urls = tuple(urls)
+    def __init__(self, model: Fields, clients: ClientSettings, **settings: Any) -> None:
+        super().__init__(hosts=clients.all_urls(), client=clients.host_client, **settings)
+        self.urls = tuple(clients.urls.values())
         self._made_from = {name: getattr(model, name) for name in MADE_FROM}
 
     def suits(self, model: Fields) -> bool:
@@ -50,6 +46,7 @@ class Runtime:
 
     Attributes:
         router: decides and learns.
+        clients: what clients of the model's own hosts are made from.
         candidates: the plain models.
         scope: what the router may choose among; None for every installed chat model.
         identity: what tells two models apart, for caches: all that an answer may depend on, and no secret.
@@ -59,6 +56,7 @@ class Runtime:
     """
 
     router: Router
+    clients: ClientSettings
     candidates: Candidates
     scope: tuple[str | Candidate, ...] | None
     identity: Mapping[str, Any]
@@ -75,19 +73,16 @@ class Runtime:
         """
         ready = [entry for entry in model.models or () if isinstance(entry, ChatOllama)]
         given = None if isinstance(model.router, OwnRouter) and not model.router.suits(model) else model.router
-        urls = _urls(model, given)
-        candidates = _candidates(model, urls, ready)
-        router = given or _router(model, urls, candidates)
-        if not isinstance(router, OwnRouter) and (model.hosts or model.base_url):
-            for url in urls:
-                router.add_host(url, candidates.host_client(url))
-        for _, url, client in ready_candidates(ready):
-            router.add_host(url, client)
-        scope = _scope(model, ready)
+        clients = _clients(model, given, ready)
+        router = given or _router(model, clients)
+        for url in clients.all_urls():  # a shared router may not know them yet
+            router.add_host(url, clients.host_client)
+        scope = _scope(model)
         own = tuple(model.attempt_callbacks or ())
         return cls(
             router=router,
-            candidates=candidates,
+            clients=clients,
+            candidates=Candidates(clients, _options(model), ready=ready),
             scope=scope,
             identity=_identity(model, scope, router, ready),
             handlers=(PerformanceCallbackHandler.of_attempts(router), *own),
@@ -103,15 +98,23 @@ class Runtime:
         """
         names: list[str | None] = [entry for entry in model.models or () if isinstance(entry, str)] or [model.model]
         for name in filter(None, names):
-            ChatOllama(
-                model=name,
-                base_url=_urls(model, self.router)[0],
-                client_kwargs=model.client_kwargs,
-                sync_client_kwargs=model.sync_client_kwargs,
-                validate_model_on_init=True,
-            )
+            problems = [self._problem(name, host) for host in self.router.hosts]
+            if all(problems):
+                raise next(filter(None, problems))
         if not any(names):
             self.router.recommend_model("")
+
+    def _problem(self, name: str, host: str) -> Exception | None:
+        """What the plain class finds wrong with a model on a host."""
+        clients = self.clients.arguments(host, async_=False)
+        settings: Any = {"base_url": host, "client_kwargs": {}, "sync_client_kwargs": clients}
+        try:
+            ChatOllama(model=name, validate_model_on_init=True, **settings)
+        except ValidationError as error:
+            return ValueError(error.errors()[0]["msg"].removeprefix("Value error, "))
+        except ConnectionError as error:
+            return error
+        return None
 
 
 def _identity(
@@ -141,45 +144,43 @@ def _urls(model: Fields, router: Router | None) -> list[str]:
         return list(model.hosts or [str(model.base_url)])
     if router is not None:
         return list(router.urls if isinstance(router, OwnRouter) else router.hosts)
-    return list(RouterConfig.load(model.config).hosts) or [default_host()]
+    if hosts := RouterConfig.load(model.config).hosts:
+        return list(hosts)
+    if model.models and all(isinstance(entry, ChatOllama) for entry in model.models):
+        return []  # their servers are enough
+    return [default_host()]
 
 
-def _candidates(model: Fields, urls: Sequence[str], ready: Sequence[ChatOllama]) -> Candidates:
-    fields = {name: getattr(model, name) for name in OPTION_FIELDS if getattr(model, name) is not None}
-    kwargs = {
-        "client_kwargs": model.client_kwargs,
-        "sync_client_kwargs": model.sync_client_kwargs,
-        "async_client_kwargs": model.async_client_kwargs,
-    }
+def _clients(model: Fields, router: Router | None, ready: Sequence[ChatOllama]) -> ClientSettings:
     key = None if model.api_key is None else model.api_key.get_secret_value()
-    return Candidates(urls, fields, kwargs, api_key=key, timeout=model.timeout, ready=ready)
+    others = {candidate_of(entry).host: ClientSettings.of_ready(entry) for entry in reversed(ready)}
+    return ClientSettings.of(model, _urls(model, router), api_key=key, timeout=model.timeout, others=others)
 
 
-def _router(model: Fields, urls: Sequence[str], candidates: Candidates) -> Router:
-    client: Callable[..., httpx.Client] = candidates.host_client("")
+def _options(model: Fields) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in OPTION_FIELDS if getattr(model, name) is not None}
+
+
+def _router(model: Fields, clients: ClientSettings) -> Router:
     return OwnRouter(
         model,
-        urls,
+        clients,
         config=model.config,
         prefer=model.prefer,
         store=model.store,
         learn=model.learn,
         mid_stream=model.mid_stream,
         timeouts=model.timeouts,
-        client=client,
     )
 
 
-def _scope(model: Fields, ready: Sequence[ChatOllama]) -> tuple[str | Candidate, ...] | None:
+def _scope(model: Fields) -> tuple[str | Candidate, ...] | None:
     if model.models is None:
         return None
-    by_identity = {
-        id(entry): candidate for entry, (candidate, _, _) in zip(ready, ready_candidates(ready), strict=True)
-    }
     scope: list[str | Candidate] = []
     for entry in model.models:
         if isinstance(entry, ChatOllama):
-            scope.append(by_identity[id(entry)])
+            scope.append(candidate_of(entry))
         elif isinstance(entry, str):
             scope.append(with_tag(entry))
         else:
