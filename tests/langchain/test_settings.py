@@ -4,6 +4,9 @@ import asyncio
 import base64
 import logging
 import pickle
+import shutil
+import ssl
+import subprocess
 import threading
 import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +17,7 @@ from langchain_ollama import ChatOllama
 from pydantic import ValidationError
 from wire import FIRST, SECOND, answered_by, asked, bodies, collected, models, plain, routed
 
-from langchain_routed_ollama import RoutedChatOllama
+from langchain_routed_ollama import HostUnreachable, RoutedChatOllama
 from routed_ollama import ConfigurationError, RoutedOllamaWarning, Router, Timeouts
 from routed_ollama.testing import Fault, OllamaServer
 
@@ -385,6 +388,48 @@ def test_a_wrong_certificate_path_is_said_as_by_the_plain_class(server):
 def test_other_arguments_of_clients_are_taken_as_by_the_plain_class(kwargs, server):
     for make in (plain, routed):
         assert make(server.url, client_kwargs=kwargs).invoke("Hello").text == "You asked: Hello"
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """Files of a certificate for 127.0.0.1 and of its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl command to make a certificate with")
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    subprocess.run([*command, "-out", files[0], "-keyout", files[1]], check=True, capture_output=True)  # noqa: S603 (openssl)
+    return files
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_certificate_of_the_users_own_is_trusted_and_no_other(asynchronous, certificate, server):
+    class Front(Forward):
+        def _pass_on(self):
+            self.path = server.url + self.path
+            super()._pass_on()
+
+        do_GET = do_POST = _pass_on  # noqa: N815 (the base class's names)
+
+    def ask(**kwargs):
+        llm = routed(url, client_kwargs=kwargs)
+        return asyncio.run(llm.ainvoke("Hello")) if asynchronous else llm.invoke("Hello")
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Front) as front:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        front.socket = context.wrap_socket(front.socket, server_side=True)
+        threading.Thread(target=front.serve_forever, daemon=True).start()
+        url = f"https://127.0.0.1:{front.server_port}"
+        try:
+            assert ask(verify=ssl.create_default_context(cafile=certificate[0])).text == "You asked: Hello"
+            assert ask(verify=False).text == "You asked: Hello"
+            with pytest.raises(HostUnreachable) as caught:
+                ask()
+            assert "certificate verify failed" in f"{caught.value} {caught.value.__cause__}"
+        finally:
+            front.shutdown()
 
 
 TAGS = {"models": [{"name": FIRST, "model": FIRST, "size": 1, "digest": "d", "details": {}}]}
