@@ -57,10 +57,10 @@ class Faded:
     total: float = 0.0
     weight: float = 0.0
 
-    def add(self, value: float, weight: float = 1.0) -> None:
+    def add(self, value: float) -> None:
         """Take an observation."""
         self.total = self.total * FADE + value
-        self.weight = self.weight * FADE + weight
+        self.weight = self.weight * FADE + 1.0
 
     def mean(self, prior: float, prior_weight: float) -> float:
         """Return the mean, shrunk toward ``prior`` as if that had been seen ``prior_weight`` times."""
@@ -104,7 +104,6 @@ class _TaskRecord:
 @dataclass(slots=True)
 class _Record:
     load: Faded = field(default_factory=Faded)
-    wait: Faded = field(default_factory=Faded)
     prefill: Rate = field(default_factory=Rate)
     decode: Rate = field(default_factory=Rate)
     overall: _TaskRecord = field(default_factory=_TaskRecord)

@@ -22,7 +22,7 @@ from routed_ollama._knowledge import Clock, Knowledge
 from routed_ollama._views import Scope
 from routed_ollama.catalog import Catalog, with_tag
 from routed_ollama.config import RouterConfig, default_host, normalize_host
-from routed_ollama.errors import HostUnreachableError
+from routed_ollama.errors import ConfigurationError, HostUnreachableError
 from routed_ollama.fallback import (
     AttemptPlan,
     FailureKind,
@@ -98,6 +98,8 @@ class Router:
         self.config = settings
         self.timeouts = Timeouts.of(timeouts if timeouts is not None else settings.timeouts or None)
         self._id = uuid.uuid4().hex
+        if models is not None and not models:
+            raise ConfigurationError("models is empty. Leave it out to use every installed chat model.")
         self._models = None if models is None else tuple(models)
         self._clock = clock
         kept = open_store(store if store is not None else settings.store)
