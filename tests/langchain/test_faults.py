@@ -115,11 +115,13 @@ def test_after_a_cut_the_text_is_what_was_handed_out_plus_its_continuation(serve
     server.fail("bad:1b", Fault.CUT, after_chunks=3)
     llm = RoutedChatOllama(model="bad:1b", models=["bad:1b", "good:1b"], base_url=server.url, store="memory")
     content, metadata = path(llm)
-    assert content == "one two three" + rest
-    assert metadata["routing"]["continued_at"] == len("one two three")
     sent = [request for request in server.requests if request.path == "/api/chat"][-1].body["messages"]
     assert [m["role"] for m in sent][1:] == (["assistant"] if opens else ["assistant", "user"])
-    assert sent[1]["content"] == "one two three"
+    handed_out = sent[1]["content"]
+    assert handed_out  # a reset may take with it what was not read yet, but not all of it
+    assert "one two three".startswith(handed_out)
+    assert content == handed_out + rest
+    assert metadata["routing"]["continued_at"] == len(handed_out)
 
 
 @pytest.mark.parametrize("path", [stream, astream], ids=lambda path: path.__name__)
