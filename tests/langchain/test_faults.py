@@ -103,8 +103,9 @@ def test_every_fault_is_answered_on_every_path(server, name, path):
     assert [(a["model"], a["outcome"]) for a in routing["attempts"]][:1] == [("bad:1b", "failed")]
     assert routing["attempts"][-1]["outcome"] == "ok"
     assert routing["attempts"][0]["error"]
-    if "mid-stream" in name and path in {stream, astream}:  # a reset may take with it what was not read yet
-        assert 0 < routing["continued_at"] <= len("one two three four")
+    if "mid-stream" in name and path in {stream, astream}:
+        least = 0 if name == "cut in mid-stream" else 1  # a reset takes with it what was not read yet, maybe everything
+        assert least <= routing.get("continued_at", 0) <= len("one two three four")
 
 
 @pytest.mark.parametrize("path", [stream, astream], ids=lambda path: path.__name__)
@@ -112,14 +113,13 @@ def test_every_fault_is_answered_on_every_path(server, name, path):
 def test_after_a_cut_the_text_is_what_was_handed_out_plus_its_continuation(server, path, opens):
     rest = " and that is all there is to say"
     server.add_model(ScriptedModel("good:1b", reply=rest, continues_prefill=opens))
-    server.fail("bad:1b", Fault.CUT, after_chunks=3)
+    server.fail("bad:1b", Fault.CLOSE, after_chunks=3)
     llm = RoutedChatOllama(model="bad:1b", models=["bad:1b", "good:1b"], base_url=server.url, store="memory")
     content, metadata = path(llm)
     sent = [request for request in server.requests if request.path == "/api/chat"][-1].body["messages"]
     assert [m["role"] for m in sent][1:] == (["assistant"] if opens else ["assistant", "user"])
     handed_out = sent[1]["content"]
-    assert handed_out  # a reset may take with it what was not read yet, but not all of it
-    assert "one two three".startswith(handed_out)
+    assert handed_out == "one two three"
     assert content == handed_out + rest
     assert metadata["routing"]["continued_at"] == len(handed_out)
 
