@@ -21,7 +21,7 @@ from langchain_ollama import ChatOllama
 from pydantic import BaseModel, PrivateAttr, model_validator
 
 from langchain_routed_ollama._attempts import Request, asend, asend_stream, send, send_stream
-from langchain_routed_ollama._fields import Fields
+from langchain_routed_ollama._fields import Fields, preference_of, task_type_of
 from langchain_routed_ollama._messages import CHUNKS, LangChainChunks, answering, result_of, to_core
 from langchain_routed_ollama._pickling import copied, packed, unpacked
 from langchain_routed_ollama._runtime import OwnRouter, Runtime
@@ -32,7 +32,6 @@ from langchain_routed_ollama.structured import AnswerCheck, check_of
 from routed_ollama import (
     AttemptPlan,
     Needs,
-    TaskType,
     acall,
     astream,
     call,
@@ -271,8 +270,8 @@ class RoutedChatOllama(Fields):
                 thinking=bool(kwargs.get("reasoning", self.reasoning)),
                 structured_output=bool(form),
             ),
-            "task_type": TaskType(task_type) if task_type else None,
-            "prefer": prefer or self.prefer,
+            "task_type": task_type_of(task_type),
+            "prefer": preference_of(prefer or self.prefer),
             "preferred": self.model,
             "first": (model,) if model else (),
             "sticky": sticky,
