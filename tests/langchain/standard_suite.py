@@ -4,6 +4,7 @@ Not collected by itself: ``test_standard_integration.py`` runs the routed ones, 
 """
 
 import atexit
+import os
 from functools import cache
 
 from langchain_ollama import ChatOllama
@@ -30,6 +31,17 @@ def server():
     return running
 
 
+def url():
+    """The server that is asked: the scripted one, unless a real one is given."""
+    return os.environ.get("STANDARD_SUITE_URL") or server().url
+
+
+def models():
+    """Two of its models (maybe the same twice)."""
+    names = (os.environ.get("STANDARD_SUITE_MODELS") or "llama3.1:8b,qwen2.5:7b").split(",")
+    return names[0], names[-1]
+
+
 @cache
 def dead_host():
     """An address where nothing listens."""
@@ -45,7 +57,7 @@ class Suite(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self):
-        return {"model": "llama3.1:8b", "base_url": server().url, "temperature": 0}
+        return {"model": models()[0], "base_url": url(), "temperature": 0, "seed": 1}
 
     @property
     def supports_json_mode(self):
@@ -57,7 +69,7 @@ class Suite(ChatModelIntegrationTests):
 
     @property
     def model_override_value(self):
-        return "qwen2.5:7b"
+        return models()[1]
 
 
 class PlainSuite(Suite):
@@ -86,8 +98,8 @@ class DeadFirstSuite(RoutedSuite):
     @property
     def chat_model_params(self):
         plain = super().chat_model_params
-        dead = ChatOllama(model="llama3.1:8b", base_url=dead_host())
-        return {**plain, "models": [dead, "llama3.1:8b", "qwen2.5:7b"]}
+        dead = ChatOllama(model=models()[0], base_url=dead_host())
+        return {**plain, "models": [dead, *dict.fromkeys(models())]}
 
 
 __all__ = ["DeadFirstSuite", "PlainSuite", "RoutedSuite"]

@@ -1,6 +1,7 @@
 """LangChain's integration suite over the wire: ours, ours with a dead model first, and both beside the plain class."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from standard_suite import DeadFirstSuite, RoutedSuite
 
 HERE = Path(__file__).parent
+_OUTCOMES_KEY = pytest.StashKey[dict]()
 
 _OUTCOMES = """
 import json, sys
@@ -37,10 +39,24 @@ class TestRoutedChatOllamaWithADeadModelFirst(DeadFirstSuite):
     pass
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
-    """Outcome of every test of the suite, by class and name, all run in one process against one server."""
-    folder = tmp_path_factory.mktemp("suites")
+@pytest.fixture
+def outcomes(pytestconfig, request, tmp_path):
+    """Outcome of every test of the suite, by class and name; run once, in one process against one server."""
+    kept = pytestconfig.stash.setdefault(_OUTCOMES_KEY, {})
+    if not kept:
+        kept.update(_run_three(tmp_path, _live_environment(pytestconfig, request)))
+    return kept
+
+
+def _live_environment(config, request):
+    if not config.getoption("--ollama"):
+        return {}
+    names = request.getfixturevalue("chat_models")
+    url = request.getfixturevalue("ollama_url")
+    return {"STANDARD_SUITE_URL": url, "STANDARD_SUITE_MODELS": ",".join(names)}
+
+
+def _run_three(folder, environment):
     file, out = folder / "test_three.py", folder / "outcomes.json"
     file.write_text(
         "from standard_suite import DeadFirstSuite, PlainSuite, RoutedSuite\n"
@@ -49,7 +65,9 @@ def outcomes(tmp_path_factory):
         "class TestDeadFirst(DeadFirstSuite): pass\n"
     )
     script = _OUTCOMES.format(here=str(HERE), file=str(file), out=str(out))
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=folder, timeout=100)  # noqa: S603 (our own text)
+    command = [sys.executable, "-c", script]
+    bound = 3600 if environment else 100
+    subprocess.run(command, check=True, cwd=folder, timeout=bound, env={**os.environ, **environment})  # noqa: S603 (ours)
     by_class = {}
     for name, outcome in json.loads(out.read_text()).items():
         kind, _, test = name.partition("::")
@@ -57,11 +75,13 @@ def outcomes(tmp_path_factory):
     return by_class
 
 
+@pytest.mark.live
+@pytest.mark.timeout(3700)
 @pytest.mark.parametrize("ours", ["TestRouted", "TestDeadFirst"])
 def test_every_test_that_the_plain_class_passes_is_passed_and_none_is_skipped(outcomes, ours):
     plain = outcomes["TestPlain"]
     passed = {test for test, outcome in plain.items() if outcome == "passed"}
-    assert len(passed) > 35
+    assert len(passed) > 15  # a small real model fails some of them whoever asks it
     worse = {test: outcomes[ours].get(test) for test in passed if outcomes[ours].get(test) != "passed"}
     assert worse == {}
     ran = {test for test, outcome in plain.items() if outcome != "skipped"}
