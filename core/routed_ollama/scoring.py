@@ -33,7 +33,7 @@ from routed_ollama.types import (
 )
 
 _PATIENCE: Final[Mapping[Prefer, float]] = {"speed": 4.0, "balanced": 15.0, "quality": 60.0}
-"""Seconds after which an answer is worth half as much in time."""
+"""Seconds after which an answer is worth half as much in time; counted from the fastest where speed is preferred."""
 _QUALITY_SHARE: Final[Mapping[Prefer, float]] = {"speed": 0.25, "balanced": 0.55, "quality": 0.85}
 _HEALTH: Final = {CircuitState.CLOSED: 1.0, CircuitState.HALF_OPEN: 0.5, CircuitState.OPEN: 0.0}
 _ESTIMATE_SLACK: Final = 1.2
@@ -137,42 +137,45 @@ def _lacking(info: ModelInfo, flags: Iterable[str]) -> str:
     return next((flag for flag in flags if flag not in info.flags), "")
 
 
-class _Terms(NamedTuple):
-    """What is the same for every model of one decision."""
-
-    weights: tuple[float, ...]
-    patience: float
-    quality_share: float
-
-
-def _terms(task: TaskCharacteristics, settings: ScoringSettings) -> _Terms:
+def _scored(
+    views: Sequence[ModelView], task: TaskCharacteristics, settings: ScoringSettings, history: PerformanceHistory
+) -> list[ModelScore]:
+    """Return each model's score for a request. The parts are 0..1 each; preferences come on top."""
     wanted = task.capabilities
     weights = tuple(wanted.get(c, 0.0) for c in ModelCapability)
-    return _Terms(weights, _PATIENCE[settings.prefer] * (1.5 - task.speed), _QUALITY_SHARE[settings.prefer])
-
-
-def score_model(
-    view: ModelView,
-    task: TaskCharacteristics,
-    settings: ScoringSettings,
-    history: PerformanceHistory,
-    terms: _Terms | None = None,
-) -> ModelScore:
-    """Return a model's score for a request. The parts are 0..1 each; preferences come on top."""
-    weights, patience, share = terms or _terms(task, settings)
-    info = view.info
-    capability = sum(map(mul, weights, info.strengths))
-    prediction = history.predict(info, task, resident=view.resident, in_flight=view.in_flight, prior=capability)
-    time_score = patience / (patience + prediction.seconds)
-    performance = prediction.success_rate * (share * prediction.quality / 10.0 + (1.0 - share) * time_score)
-    health = _HEALTH[view.circuit] * view.recent_success
-    total = settings.capability * capability + settings.performance * performance + settings.health * health
-    if settings.preferred is None and settings.sticky is None:
-        return ModelScore(info.candidate, total, capability, performance, health, 0.0, prediction, view.resident)
-    bonus, notes = _preference(info, settings)
-    return ModelScore(
-        info.candidate, total + bonus, capability, performance, health, bonus, prediction, view.resident, notes
-    )
+    expected = []
+    for view in views:
+        info, resident, in_flight = view[:3]
+        capability = sum(map(mul, weights, info.strengths))
+        expected.append(
+            (view, capability, history.predict(info, task, resident=resident, in_flight=in_flight, prior=capability))
+        )
+    patience = _PATIENCE[settings.prefer] * (1.5 - task.speed)
+    # Who wants speed wants the faster of two slow models, too; else minutes of difference could count for nothing.
+    fastest = min((e[2].seconds for e in expected), default=0.0) if settings.prefer == "speed" else 0.0
+    share = _QUALITY_SHARE[settings.prefer]
+    plain = settings.preferred is None and settings.sticky is None
+    scores = []
+    for view, capability, prediction in expected:
+        time_score = (patience + fastest) / (patience + prediction.seconds)
+        performance = prediction.success_rate * (share * prediction.quality / 10.0 + (1.0 - share) * time_score)
+        health = _HEALTH[view.circuit] * view.recent_success
+        total = settings.capability * capability + settings.performance * performance + settings.health * health
+        bonus, notes = (0.0, ()) if plain else _preference(view.info, settings)
+        scores.append(
+            ModelScore(
+                view.info.candidate,
+                total + bonus,
+                capability,
+                performance,
+                health,
+                bonus,
+                prediction,
+                view.resident,
+                notes,
+            )
+        )
+    return scores
 
 
 def _preference(info: ModelInfo, settings: ScoringSettings) -> tuple[float, tuple[str, ...]]:
@@ -215,9 +218,8 @@ def score_models(
     """
     refused: list[Refusal] = []
     resting: list[tuple[ModelView, Refusal]] = []
-    scores: list[ModelScore] = []
-    closed: set[Candidate] = set()
-    terms, flags = _terms(task, settings), needed(task)
+    able: list[ModelView] = []
+    flags = needed(task)
     tokens = task.prompt_tokens / _ESTIMATE_SLACK
     for view in views:
         info = view.info
@@ -230,19 +232,18 @@ def score_models(
         )
         refusal = None if fine else gate(view, task)
         if refusal is None:
-            scores.append(score_model(view, task, settings, history, terms))
-            if view.circuit is CircuitState.CLOSED:
-                closed.add(view.info.candidate)
+            able.append(view)
         elif refusal.gate in _HEALTH_GATES:
             resting.append((view, refusal))
         else:
             refused.append(refusal)
-    panic = not scores and bool(resting)
+    panic = not able and bool(resting)
     if panic:
-        scores = [score_model(view, task, settings, history, terms) for view, _ in resting]
+        able = [view for view, _ in resting]
     else:
         refused.extend(refusal for _, refusal in resting)
-    ranked = _ranked(scores, task.task_type, settings, closed)
+    closed = {view.info.candidate for view in able if view.circuit is CircuitState.CLOSED}
+    ranked = _ranked(_scored(able, task, settings, history), task.task_type, settings, closed)
     return Recommendation(
         request_id=request_id,
         task=task,

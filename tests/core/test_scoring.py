@@ -24,7 +24,7 @@ from routed_ollama import (
     TaskType,
     score_models,
 )
-from routed_ollama.scoring import ModelView, ScoringSettings, gate, score_model, standing_bar
+from routed_ollama.scoring import ModelView, ScoringSettings, gate, standing_bar
 
 CHAT = frozenset({"completion"})
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
@@ -353,9 +353,12 @@ def test_the_same_models_prompt_and_settings_give_the_same_choice(models) -> Non
     assert totals == sorted(totals, reverse=True)
 
 
-def test_a_model_can_be_scored_alone() -> None:
-    alone = score_model(view("a:8b"), CODING, ScoringSettings(), PerformanceHistory())
-    assert choose(view("a:8b")).scores == (alone,)
+def test_speed_is_preferred_on_a_slow_machine_too() -> None:
+    """With nothing but priors a 70B model takes minutes where a 1B model takes seconds."""
+    catalog = Catalog.of_names(["llama3.1:70b", "llama3.2:1b"])
+    views = [ModelView(model) for name in ("llama3.1:70b", "llama3.2:1b") for model in catalog.find(name)]
+    assert choose(*views, prefer="speed").model == "llama3.2:1b"
+    assert choose(*views, prefer="quality").model == "llama3.1:70b"
 
 
 def test_names_alone_are_enough_for_a_recommendation() -> None:
