@@ -57,12 +57,12 @@ class Request:
     def chat(self, attempt: Attempt) -> ChatOllama:
         """Return the plain model of an attempt."""
         options = self.kwargs.get("options")
-        return self.candidates.chat(attempt.candidate, None if options else attempt.allowance.num_ctx)
+        return self.candidates.chat(attempt.candidate, attempt.allowance.num_ctx if options is None else None)
 
     def arguments(self, attempt: Attempt) -> dict[str, Any]:
         """Return the call's keyword arguments for an attempt."""
         options, num_ctx = self.kwargs.get("options"), attempt.allowance.num_ctx
-        if not options or num_ctx is None or "num_ctx" in options:
+        if options is None or num_ctx is None or "num_ctx" in options:
             return dict(self.kwargs)
         return {**self.kwargs, "options": {**options, "num_ctx": num_ctx}}
 

@@ -19,6 +19,7 @@ from routed_ollama import (
     AllModelsFailedError,
     ConfigurationError,
     HostUnreachableError,
+    ModelFailure,
     NoModelError,
     RoutedOllamaError,
     RoutedOllamaWarning,
@@ -206,6 +207,16 @@ def test_a_sole_candidate_raises_what_the_plain_class_raises(ask, fault, server)
     theirs, ours = errors
     assert type(ours) is type(theirs)
     assert re.sub(r"\d+", "#", str(ours)) == re.sub(r"\d+", "#", str(theirs))
+
+
+@ways
+def test_an_answer_of_a_sole_candidate_that_lacks_its_end_is_an_error_and_not_an_answer(ask, server):
+    server.fail(FIRST, Fault.END_WITHOUT_DONE)
+    error = error_of(ask, routed(server.url, models=[FIRST]))
+    assert isinstance(error, ModelFailure)
+    assert isinstance(error, ModelError)
+    assert FIRST in str(error)
+    assert ask(plain(server.url))  # takes what came for a whole answer
 
 
 @ways

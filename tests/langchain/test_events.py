@@ -380,6 +380,14 @@ def test_who_stops_reading_blames_no_model():
         assert llm.router.health_check_all_models()[FIRST] == "healthy"
 
 
+def test_who_stops_reading_after_the_last_line_has_had_a_whole_answer(server):
+    llm = routed(server.url, learn=True)
+    reader = llm.stream("Hello")
+    assert any(chunk.response_metadata.get("routing") for chunk in reader)  # stops at the first that has it
+    reader.close()
+    assert records(llm.router) == {FIRST: (1, 1.0)}
+
+
 def test_a_cancelled_task_blames_no_model():
     gate = Gate()
     with OllamaServer([ScriptedModel(FIRST, reply=[gate, "one"])]) as server:

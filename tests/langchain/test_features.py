@@ -382,6 +382,18 @@ def test_the_context_grows_once_and_is_not_varied():
         assert server.loads == {FIRST: 2}
 
 
+def test_options_of_a_call_do_not_shrink_a_context_that_has_grown():
+    with OllamaServer([ScriptedModel(FIRST, context_length=32_768)], context_length=4096) as server:
+        llm = routed(server.url, models=[FIRST])
+        llm.invoke("word " * 6_000)
+        llm.invoke("Hello", options={"seed": 1})
+        llm.invoke("Hello", options={})
+        llm.invoke("Hello", options={"num_ctx": 2048})
+        grown = bodies(server)[0]["options"]["num_ctx"]
+        sent = [body["options"] for body in bodies(server)[1:]]
+        assert sent == [{"seed": 1, "num_ctx": grown}, {"num_ctx": grown}, {"num_ctx": 2048}]
+
+
 def test_a_context_of_the_users_own_is_what_is_sent(server):
     llm = routed(server.url, num_ctx=8192)
     llm.invoke("word " * 5_000)

@@ -601,6 +601,14 @@ def test_headers_of_our_servers_do_not_reach_a_ready_made_models_server(server):
         assert {r.headers.get("x-theirs") for r in server.requests} == {None}
 
 
+def test_headers_of_our_server_do_not_reach_the_other_servers_of_a_shared_router(server):
+    with OllamaServer(["elsewhere:7b"]) as other:
+        router = Router(hosts=[server.url, other.url], store="memory")
+        llm = routed(server.url, models=None, router=router, api_key=SECRET, client_kwargs={"headers": {"x-ours": "1"}})
+        assert answered_by(llm.invoke("Hello", model="elsewhere:7b")) == "elsewhere:7b"
+        assert {(r.headers.get("authorization"), r.headers.get("x-ours")) for r in other.requests} == {(None, None)}
+
+
 def test_a_router_shared_with_another_model_keeps_the_credentials(server):
     one = routed(with_credentials(server.url))
     other = RoutedChatOllama(router=one.router)

@@ -158,7 +158,7 @@ def test_messages_are_sent_as_the_plain_class_sends_them(server):
         AIMessage("", tool_calls=[call]),
         ToolMessage("42", tool_call_id="1", name="multiply", status="error"),
         AIMessage("It is 42."),
-        ("human", "Thanks"),
+        HumanMessage(["Thanks", {"type": "text", "text": "a lot"}]),
     ]
     for llm in (plain(server.url), routed(server.url)):
         llm.bind_tools([multiply]).invoke(history)
