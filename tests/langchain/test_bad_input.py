@@ -156,7 +156,7 @@ def test_a_preferred_model_that_is_not_installed_is_no_error_when_others_can_ans
 
 @ways
 def test_a_model_deleted_meanwhile_is_passed_over(ask, server):
-    llm = routed(server.url)
+    llm = routed(server.url, config={"health": {"interval": 0}})  # no monitor, which might see it first
     ask(llm)
     server.remove_model(FIRST)
     ask(llm)
