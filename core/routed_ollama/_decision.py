@@ -97,6 +97,7 @@ def decide(
     views = known.views.of(scope, (preferred, *first) if preferred else first)
     stays = (hints.sticky.model,) if hints.stay and hints.sticky is not None else ()
     settings = _settings(config, hints, preferred, (*first, *stays))
+    answers = any(view.reachable for view in views)
     if len(views) == 1 and views[0].named:  # this model and no other: it is asked whatever may be thought of it
         views = [_ungated(views[0])]
     infos = {view.info.candidate: view for view in views}
@@ -115,7 +116,7 @@ def decide(
         on_start=known.started,
         on_settled=known.settled,
         max_attempts=hints.max_attempts or config.fallback.max_attempts,
-        sole=len(ranking.scores) == 1 and (scope is not None or infos[ranking.scores[0].candidate].reachable),
+        sole=len(ranking.scores) == 1 and (scope is not None or answers),
         mid_stream=hints.mid_stream or config.fallback.mid_stream,
         joinable=hints.joinable,
     )

@@ -126,6 +126,8 @@ def test_a_dead_host_first_is_not_noticed(ollama_url, chat_models):
 
 
 def test_a_cut_connection_is_not_noticed(ollama_url, chat_models):
+    if len(chat_models) < 2:
+        pytest.skip("a sole model fails as the plain class does: a second one must be installed to go on with")
     with CuttingProxy(ollama_url) as proxy:
         llm = RoutedChatOllama(
             models=chat_models, base_url=proxy.url, store="memory", num_predict=24, num_thread=1, temperature=0

@@ -302,7 +302,7 @@ class AttemptPlan:
         error: Exception
         if unreachable:
             hosts = ", ".join(dict.fromkeys(record.host for record in self.records))
-            error = HostUnreachableError(unreachable_message(hosts))
+            error = HostUnreachableError(unreachable_message(hosts, describe(last)))
         else:
             lines = "".join(f"\n  {label}: {describe(error)}" for label, error in self.errors)
             error = AllModelsFailedError(f"Every model that was asked failed:{lines}", self.errors)
