@@ -16,6 +16,12 @@ from routed_ollama.cli import main
 from routed_ollama.testing import Gate, ScriptedModel
 from routed_ollama.testing.llamacpp import find_demo_models
 
+# A shell that runs these tests in the background has Ctrl-C ignored, and children inherit that; a terminal does not.
+PROGRAM = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from routed_ollama.cli import main; sys.exit(main())"
+)
+
 try:
     find_demo_models()
 except ImportError as missing:
@@ -208,9 +214,8 @@ def started():
     running = []
 
     def start(*arguments):
-        code = "import sys; from routed_ollama.cli import main; sys.exit(main())"
         process = subprocess.Popen(  # noqa: S603 (our own command)
-            [sys.executable, "-c", code, "demo", *arguments],
+            [sys.executable, "-c", PROGRAM, "demo", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -237,8 +242,7 @@ def test_in_a_terminal_the_answer_is_drawn_as_it_comes(ollama_server):
     server = ollama_server(models=[ScriptedModel("llama3.2:1b", ["once ", gate, "more"])])
     pty = importlib.import_module("pty")
     ours, theirs = pty.openpty()
-    code = "import sys; from routed_ollama.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "demo", "--host", server.url, "--prompt", "Go."]
+    command = [sys.executable, "-c", PROGRAM, "demo", "--host", server.url, "--prompt", "Go."]
     environment = {**os.environ, "PYTHONUTF8": "1", "TERM": "xterm"}
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:  # noqa: S603 (our own command)
         os.close(theirs)

@@ -11,7 +11,7 @@ from routed_ollama import RoutedOllamaError
 from routed_ollama.testing import Fault, OllamaServer, ScriptedModel
 
 ANSWER = "one two three four five six seven eight nine ten"
-TIMEOUTS = {"connect": 2, "load": 1, "first_token": 0.3, "between_tokens": 0.3}
+TIMEOUTS = {"connect": 2, "load": 1, "first_token": 1, "between_tokens": 1}
 
 FAULTS = {
     "connection refused": None,
