@@ -6,20 +6,17 @@ transport, bounded by phase; async connections belong to the loop that runs.
 
 from __future__ import annotations
 
-import base64
-import copy
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import httpx
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_ollama import ChatOllama
 from ollama import AsyncClient, Client
 
-from routed_ollama import Candidate, build_transport, default_host, normalize_host, with_tag
+from routed_ollama import Candidate, ClientSettings, default_host, normalize_host, with_tag
 
 
 class Candidates:
@@ -28,10 +25,7 @@ class Candidates:
     Args:
         urls: base URLs as the user wrote them, credentials included.
         fields: request fields for models that are built by name.
-        client_kwargs: what the user gave for the HTTP clients: ``client_kwargs``, ``sync_client_kwargs``,
-            ``async_client_kwargs``.
-        api_key: sent as a bearer token to each host.
-        timeout: seconds; an upper bound on every wait, as the plain class has it.
+        settings: what the user gave for the HTTP clients.
         ready: ready-made models, used as they are.
     """
 
@@ -39,17 +33,13 @@ class Candidates:
         self,
         urls: Sequence[str],
         fields: Mapping[str, Any],
-        client_kwargs: Mapping[str, Mapping[str, Any] | None],
+        settings: ClientSettings,
         *,
-        api_key: str | None = None,
-        timeout: Any = None,
         ready: Sequence[ChatOllama] = (),
     ) -> None:
         self._urls = {normalize_host(url): url for url in urls}
         self._fields = dict(fields)
-        self._client_kwargs = client_kwargs
-        self._api_key = api_key
-        self._timeout = timeout
+        self._settings = settings
         self._lock = threading.Lock()
         self._templates: dict[str, ChatOllama] = {}
         self._made: dict[tuple[Candidate, int | None], ChatOllama] = {}
@@ -84,19 +74,18 @@ class Candidates:
 
     def _template(self, candidate: Candidate) -> ChatOllama:
         url = self._urls.get(candidate.host, candidate.host)
-        common, sync, async_ = _client_arguments(self._client_kwargs, url, self._api_key, self._timeout)
         return ChatOllama(
             model=candidate.model,
             base_url=candidate.host,
             client_kwargs={},
-            sync_client_kwargs=build_transport({**common, **sync}, async_=False),
-            async_client_kwargs=build_transport({**common, **async_}, async_=True),
+            sync_client_kwargs=self._settings.arguments(url, async_=False),
+            async_client_kwargs=self._settings.arguments(url, async_=True),
             **self._fields,
         )
 
     def host_client(self, url: str) -> Callable[..., httpx.Client]:
         """Return what makes the client that asks a host what it has, over the user's own settings."""
-        return _host_client(self._client_kwargs, url, self._api_key)
+        return self._settings.host_client(url)
 
     def hosts(self) -> list[str]:
         """Return the URLs, as the user wrote them."""
@@ -129,65 +118,24 @@ def ready_candidates(models: Sequence[ChatOllama]) -> list[tuple[Candidate, str,
     found = []
     for model in models:
         url = model.base_url or default_host()
-        found.append((_candidate_of(model), url, _host_client(_kwargs_of(model), url, None)))
+        found.append((_candidate_of(model), url, settings_of(model).host_client(url)))
     return found
 
 
-def _kwargs_of(model: ChatOllama) -> dict[str, Mapping[str, Any] | None]:
-    return {
-        "client_kwargs": model.client_kwargs,
-        "sync_client_kwargs": model.sync_client_kwargs,
-        "async_client_kwargs": model.async_client_kwargs,
-    }
+def settings_of(model: Any, *, api_key: str | None = None, timeout: Any = None) -> ClientSettings:
+    """Return the client settings of a model that has the plain class's fields for them."""
+    return ClientSettings(
+        model.client_kwargs or {}, model.sync_client_kwargs or {}, model.async_client_kwargs or {}, api_key, timeout
+    )
 
 
 def _bounded_copy(model: ChatOllama) -> ChatOllama:
     """Return a copy whose waits are bounded. The user's own stays as it is, and so do clients of another kind."""
     made = model.model_copy()
     url = model.base_url or default_host()
-    common, sync, async_ = _client_arguments(_kwargs_of(model), url, None, None)
+    settings = settings_of(model)
     if type(model._client) is Client:  # noqa: SLF001 (ChatOllama's only handle on its clients)
-        made._client = Client(host=normalize_host(url), **build_transport({**common, **sync}, async_=False))  # noqa: SLF001
+        made._client = Client(host=normalize_host(url), **settings.arguments(url, async_=False))  # noqa: SLF001
     if type(model._async_client) is AsyncClient:  # noqa: SLF001
-        made._async_client = AsyncClient(  # noqa: SLF001
-            host=normalize_host(url), **build_transport({**common, **async_}, async_=True)
-        )
+        made._async_client = AsyncClient(host=normalize_host(url), **settings.arguments(url, async_=True))  # noqa: SLF001
     return made
-
-
-def _client_arguments(
-    given: Mapping[str, Mapping[str, Any] | None], url: str, api_key: str | None, timeout: Any
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return the common, sync and async arguments of httpx clients; the user's own are copied, never changed."""
-    common = dict(given.get("client_kwargs") or {})
-    headers = copy.deepcopy(dict(common.get("headers") or {}))
-    if api_key is not None:
-        headers.setdefault("Authorization", f"Bearer {api_key}")
-    if auth := _basic_auth(url):
-        headers["Authorization"] = auth
-    if headers:
-        common["headers"] = headers
-    if timeout is not None:
-        common["timeout"] = timeout
-    return common, dict(given.get("sync_client_kwargs") or {}), dict(given.get("async_client_kwargs") or {})
-
-
-def _basic_auth(url: str) -> str | None:
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    if not parts.username:
-        return None
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return f"Basic {base64.b64encode(pair.encode()).decode()}"
-
-
-def _host_client(
-    given: Mapping[str, Mapping[str, Any] | None], url: str, api_key: str | None
-) -> Callable[..., httpx.Client]:
-    def make(**defaults: Any) -> httpx.Client:
-        common, sync, _ = _client_arguments(given, url, api_key, None)
-        arguments = {**defaults, **common, **sync, "timeout": defaults["timeout"]}
-        if "Authorization" in arguments.get("headers", {}):
-            arguments.pop("auth", None)
-        return httpx.Client(**build_transport(arguments, async_=False))
-
-    return make

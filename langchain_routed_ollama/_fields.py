@@ -5,7 +5,6 @@ A test compares them with ``ChatOllama``'s, so that a new one there is noticed.
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.chat_models import BaseChatModel
 from pydantic import Field, SecretStr, SkipValidation, field_validator, model_validator
 
-from routed_ollama import MidStream, Prefer, RoutedOllamaWarning, Router, Timeouts
+from routed_ollama import MidStream, Prefer, RoutedOllamaWarning, Router, Timeouts, warn_unknown
 
 RENAMED = {"max_tokens": "num_predict", "request_timeout": "timeout"}
 """Names that other chat models use for the same thing."""
@@ -129,12 +128,8 @@ class Fields(BaseChatModel):
         mapped: dict[str, Any] = {str(RENAMED.get(name, name)): value for name, value in data.items()}
         known: list[str] = list(cls.model_fields)
         known += [field.alias for field in cls.model_fields.values() if field.alias]
-        for name in [name for name in mapped if name not in known]:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            warnings.warn(f"Unknown argument {name!r} is ignored.{hint}", RoutedOllamaWarning, stacklevel=4)
-            mapped.pop(name)
-        return mapped
+        warn_unknown(mapped, known, stacklevel=4)
+        return {name: value for name, value in mapped.items() if name in known}
 
     @field_validator("models", mode="before")
     @classmethod

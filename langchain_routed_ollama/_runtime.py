@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_ollama import ChatOllama
 
-from langchain_routed_ollama._candidates import Candidates, ready_candidates
+from langchain_routed_ollama._candidates import Candidates, ready_candidates, settings_of
 from langchain_routed_ollama._fields import OPTION_FIELDS, Fields
 from langchain_routed_ollama.callbacks import PerformanceCallbackHandler
 from routed_ollama import Candidate, ConfigurationError, Router, RouterConfig, Timeouts, default_host, with_tag
@@ -146,13 +146,8 @@ def _urls(model: Fields, router: Router | None) -> list[str]:
 
 def _candidates(model: Fields, urls: Sequence[str], ready: Sequence[ChatOllama]) -> Candidates:
     fields = {name: getattr(model, name) for name in OPTION_FIELDS if getattr(model, name) is not None}
-    kwargs = {
-        "client_kwargs": model.client_kwargs,
-        "sync_client_kwargs": model.sync_client_kwargs,
-        "async_client_kwargs": model.async_client_kwargs,
-    }
     key = None if model.api_key is None else model.api_key.get_secret_value()
-    return Candidates(urls, fields, kwargs, api_key=key, timeout=model.timeout, ready=ready)
+    return Candidates(urls, fields, settings_of(model, api_key=key, timeout=model.timeout), ready=ready)
 
 
 def _router(model: Fields, urls: Sequence[str], candidates: Candidates) -> Router:
