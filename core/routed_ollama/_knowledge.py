@@ -13,12 +13,20 @@ from typing import Protocol
 from routed_ollama._views import Scope, Views
 from routed_ollama.catalog import Catalog, HostView
 from routed_ollama.config import RouterConfig
-from routed_ollama.contexts import ContextSizes
+from routed_ollama.contexts import SERVER_DEFAULT, ContextSizes
 from routed_ollama.fallback import MEANINGS, Attempt, FailureKind
 from routed_ollama.health import CircuitBoard, CircuitSettings, HealthMonitor, health_words
 from routed_ollama.performance import PerformanceHistory
 from routed_ollama.store import Store
-from routed_ollama.types import Candidate, CircuitState, HealthStatus, ModelInfo, Outcome, OutcomeKind
+from routed_ollama.types import (
+    Candidate,
+    CircuitState,
+    HealthStatus,
+    ModelInfo,
+    Outcome,
+    OutcomeKind,
+    TaskCharacteristics,
+)
 
 _WARM_START = 5_000
 """Outcomes of earlier processes that a new one learns from."""
@@ -139,6 +147,17 @@ class Knowledge:
     def _look(self) -> None:
         """What the monitor does: asks every host what it has and holds in memory. Loads nothing, never raises."""
         self.refresh(list(self.catalog.hosts))
+
+    def context_window(self, candidate: Candidate) -> int:
+        """Return how many tokens a model takes without being loaded anew, as of the last look.
+
+        That is what it was grown to, else what it was loaded with, else what Ollama gives it by default.
+        """
+        for info in self.catalog.find(candidate.model, [candidate.host]):
+            grown = self.contexts.for_request(info, TaskCharacteristics(output_tokens=0), allocated=0)
+            window = grown or self.catalog.allocated_context(info) or SERVER_DEFAULT
+            return min(window, info.context_length or window)
+        return SERVER_DEFAULT
 
     def record(self, outcome: Outcome) -> None:
         """Learn what became of an attempt: history, circuits and store. Never raises for what it is told."""
