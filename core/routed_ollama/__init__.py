@@ -23,6 +23,7 @@ from routed_ollama.analysis import analyze, estimate_tokens
 from routed_ollama.catalog import Catalog, with_tag
 from routed_ollama.clients import ClientSettings
 from routed_ollama.config import RouterConfig, default_host, normalize_host
+from routed_ollama.conversations import Conversations, fingerprint
 from routed_ollama.errors import (
     AllModelsFailedError,
     ConfigurationError,
@@ -104,6 +105,7 @@ __all__ = [
     "Complexity",
     "ConfigurationError",
     "ContextLengthError",
+    "Conversations",
     "DeadlineExceededError",
     "EmptyAnswerError",
     "EnhancedAgentInterface",
@@ -160,6 +162,7 @@ __all__ = [
     "default_router",
     "describe",
     "estimate_tokens",
+    "fingerprint",
     "get_model_recommendations",
     "health_check_models",
     "normalize_host",

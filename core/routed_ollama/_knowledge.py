@@ -6,7 +6,7 @@ Blocks only for what nothing is known of; everything else is asked off the reque
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from routed_ollama._views import Scope, Views
 from routed_ollama.catalog import Catalog, HostView
 from routed_ollama.config import RouterConfig
 from routed_ollama.contexts import SERVER_DEFAULT, ContextSizes
+from routed_ollama.conversations import Conversations
 from routed_ollama.fallback import MEANINGS, Attempt, FailureKind
 from routed_ollama.health import CircuitBoard, CircuitSettings, HealthMonitor, health_words
 from routed_ollama.performance import PerformanceHistory
@@ -66,6 +67,8 @@ class Knowledge:
         self.history = PerformanceHistory(clock.time)
         self.circuits = CircuitBoard(circuits, clock.time, self._circuit_changed)
         self.views = Views(catalog, self.history, self.circuits, config.routing.memory_share)
+        self.conversations = Conversations()
+        self.circuit_listeners: list[Callable[[Candidate, CircuitState], None]] = []
         self.contexts = ContextSizes(self._context_grown)
         self.monitor = HealthMonitor(self._look, health.interval)
         self._config = config
@@ -188,8 +191,10 @@ class Knowledge:
             for info in self.catalog.find(candidate.model, [candidate.host]):
                 self.catalog.forget(info)
 
-    def _circuit_changed(self, _candidate: Candidate, _state: CircuitState) -> None:
+    def _circuit_changed(self, candidate: Candidate, state: CircuitState) -> None:
         self.store.save_state("circuits", self.circuits.export())
+        for listener in tuple(self.circuit_listeners):
+            listener(candidate, state)
 
     def _context_grown(self) -> None:
         self.store.save_state("contexts", self.contexts.export())
@@ -198,8 +203,10 @@ class Knowledge:
         """Note that an attempt began."""
         self.views.in_flight.add(attempt.candidate, 1)
 
-    def settled(self, attempt: Attempt) -> None:
+    def settled(self, attempt: Attempt, session: str = "") -> None:
         """Note that an attempt ended; what it says of the model comes through the framework's callbacks."""
+        if session and attempt.kind is None:
+            self.conversations.note(session, attempt.candidate)
         self.views.in_flight.add(attempt.candidate, -1)
         if attempt.kind is not None and not MEANINGS[attempt.kind].blames_model:
             self.circuits.release(attempt.candidate)

@@ -22,6 +22,7 @@ from routed_ollama._knowledge import Clock, Knowledge
 from routed_ollama._views import Scope
 from routed_ollama.catalog import Catalog, with_tag
 from routed_ollama.config import RouterConfig, default_host, normalize_host
+from routed_ollama.conversations import Conversations
 from routed_ollama.errors import HostUnreachableError
 from routed_ollama.fallback import AttemptPlan, FailureKind, unreachable_message
 from routed_ollama.ollama_api import OllamaHost
@@ -29,6 +30,7 @@ from routed_ollama.store import Store, open_store
 from routed_ollama.transport import Timeouts
 from routed_ollama.types import (
     Candidate,
+    CircuitState,
     HealthStatus,
     Message,
     MidStream,
@@ -208,6 +210,21 @@ class Router:
     def id(self) -> str:
         """Identifies this router among those of a process; attempts carry it, so that none is recorded twice."""
         return self._id
+
+    @property
+    def conversations(self) -> Conversations:
+        """Who is answering which conversation, where a framework's messages do not say."""
+        return self._known.conversations
+
+    def on_circuit_change(self, listener: Callable[[Candidate, CircuitState], None]) -> None:
+        """Have a function told of each circuit that opens, half opens or closes; telling it twice is telling it once.
+
+        Args:
+            listener: called with the candidate (an empty model name stands for a whole host) and the new state, by
+                whatever thread it happens in. It must not raise.
+        """
+        if listener not in self._known.circuit_listeners:
+            self._known.circuit_listeners.append(listener)
 
     @property
     def learns(self) -> bool:
