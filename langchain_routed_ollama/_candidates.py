@@ -109,6 +109,11 @@ class Candidates:
             await model.rate_limiter.aacquire(blocking=True)
 
 
+def candidate_of(model: Any) -> Candidate | None:
+    """Return the candidate that a ready-made model is; None for anything else."""
+    return _candidate_of(model) if isinstance(model, ChatOllama) else None
+
+
 def _candidate_of(model: ChatOllama) -> Candidate:
     return Candidate(with_tag(model.model), normalize_host(model.base_url or default_host()))
 

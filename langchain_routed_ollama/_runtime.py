@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_ollama import ChatOllama
 
-from langchain_routed_ollama._candidates import Candidates, ready_candidates, settings_of
+from langchain_routed_ollama._candidates import Candidates, candidate_of, ready_candidates, settings_of
 from langchain_routed_ollama._fields import OPTION_FIELDS, Fields
 from langchain_routed_ollama.callbacks import PerformanceCallbackHandler
-from routed_ollama import Candidate, ConfigurationError, Router, RouterConfig, Timeouts, default_host, with_tag
+from routed_ollama import Candidate, OwnRouter, Router, Timeouts, scope_of, server_urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,24 +24,9 @@ MADE_FROM = ("hosts", "base_url", "config", "store", "learn", "api_key", "client
 """Fields that a router is made from, and that no single request can be given."""
 
 
-class OwnRouter(Router):
-    """A router that a model made for itself, and makes anew when a field that it was made from changes.
-
-    Args:
-        model: whose router it is.
-        urls: its servers, credentials included.
-        **settings: as for ``Router``.
-    """
-
-    def __init__(self, model: Fields, urls: Sequence[str], **settings: Any) -> None:
-        super().__init__(hosts=urls, **settings)
-        self.urls = tuple(urls)
-        self._made_from = {name: getattr(model, name) for name in MADE_FROM}
-
-    def suits(self, model: Fields) -> bool:
-        """Whether a model asks for nothing else than this router was made from; what it leaves out is no matter."""
-        given = {name: getattr(model, name) for name in MADE_FROM}
-        return all(value is None or value in ({}, self._made_from[name]) for name, value in given.items())
+def made_from(model: Fields) -> dict[str, Any]:
+    """Return the fields that a model's router is made from."""
+    return {name: getattr(model, name) for name in MADE_FROM}
 
 
 @dataclass(frozen=True)
@@ -74,7 +59,9 @@ class Runtime:
             ConfigurationError: an argument is wrong.
         """
         ready = [entry for entry in model.models or () if isinstance(entry, ChatOllama)]
-        given = None if isinstance(model.router, OwnRouter) and not model.router.suits(model) else model.router
+        given = model.router
+        if isinstance(given, OwnRouter) and not given.suits(made_from(model)):
+            given = None
         urls = _urls(model, given)
         candidates = _candidates(model, urls, ready)
         router = given or _router(model, urls, candidates)
@@ -83,7 +70,7 @@ class Runtime:
                 router.add_host(url, candidates.host_client(url))
         for _, url, client in ready_candidates(ready):
             router.add_host(url, client)
-        scope = _scope(model, ready)
+        scope = scope_of(model.models, candidate_of, "ChatOllama")
         own = tuple(model.attempt_callbacks or ())
         return cls(
             router=router,
@@ -136,12 +123,7 @@ _DECIDING = {"task_specific_models", "model_capabilities", "routing"}
 
 
 def _urls(model: Fields, router: Router | None) -> list[str]:
-    """Return the servers that are the model's own, as they were written, credentials included."""
-    if model.hosts or model.base_url:
-        return list(model.hosts or [str(model.base_url)])
-    if router is not None:
-        return list(router.urls if isinstance(router, OwnRouter) else router.hosts)
-    return list(RouterConfig.load(model.config).hosts) or [default_host()]
+    return server_urls(model.hosts, model.base_url, model.config, router)
 
 
 def _candidates(model: Fields, urls: Sequence[str], ready: Sequence[ChatOllama]) -> Candidates:
@@ -153,7 +135,7 @@ def _candidates(model: Fields, urls: Sequence[str], ready: Sequence[ChatOllama])
 def _router(model: Fields, urls: Sequence[str], candidates: Candidates) -> Router:
     client: Callable[..., httpx.Client] = candidates.host_client("")
     return OwnRouter(
-        model,
+        made_from(model),
         urls,
         config=model.config,
         prefer=model.prefer,
@@ -163,22 +145,3 @@ def _router(model: Fields, urls: Sequence[str], candidates: Candidates) -> Route
         timeouts=model.timeouts,
         client=client,
     )
-
-
-def _scope(model: Fields, ready: Sequence[ChatOllama]) -> tuple[str | Candidate, ...] | None:
-    if model.models is None:
-        return None
-    by_identity = {
-        id(entry): candidate for entry, (candidate, _, _) in zip(ready, ready_candidates(ready), strict=True)
-    }
-    scope: list[str | Candidate] = []
-    for entry in model.models:
-        if isinstance(entry, ChatOllama):
-            scope.append(by_identity[id(entry)])
-        elif isinstance(entry, str):
-            scope.append(with_tag(entry))
-        else:
-            raise ConfigurationError(f"models: expected names and ChatOllama instances, found {type(entry).__name__}.")
-    if not scope:
-        raise ConfigurationError("models is empty. Leave it out to use every installed chat model.")
-    return tuple(dict.fromkeys(scope))

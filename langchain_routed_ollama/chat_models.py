@@ -24,7 +24,7 @@ from langchain_routed_ollama._attempts import Request, asend, asend_stream, send
 from langchain_routed_ollama._fields import Fields
 from langchain_routed_ollama._messages import CHUNKS, LangChainChunks, answering, result_of, to_core
 from langchain_routed_ollama._pickling import copied, packed, unpacked
-from langchain_routed_ollama._runtime import OwnRouter, Runtime
+from langchain_routed_ollama._runtime import Runtime
 from langchain_routed_ollama._version import __version__
 from langchain_routed_ollama.callbacks import METADATA_KEY
 from langchain_routed_ollama.errors import langchain_errors
@@ -32,6 +32,7 @@ from langchain_routed_ollama.structured import AnswerCheck, check_of
 from routed_ollama import (
     AttemptPlan,
     Needs,
+    OwnRouter,
     acall,
     astream,
     call,

@@ -19,6 +19,7 @@ from routed_ollama._defaults import (
 )
 from routed_ollama._version import __version__
 from routed_ollama.agent import AgentInterface, AgentResponse, EnhancedAgentInterface, create_agent
+from routed_ollama.adapters import OwnRouter, scope_of, server_urls
 from routed_ollama.analysis import analyze, estimate_tokens
 from routed_ollama.catalog import Catalog, with_tag
 from routed_ollama.clients import ClientSettings
@@ -129,6 +130,7 @@ __all__ = [
     "OllamaManager",
     "Outcome",
     "OutcomeKind",
+    "OwnRouter",
     "PerformanceHistory",
     "Prediction",
     "Prefer",
@@ -169,8 +171,10 @@ __all__ = [
     "open_store",
     "request_hints",
     "routing",
+    "scope_of",
     "score_models",
     "seconds",
+    "server_urls",
     "set_default_router",
     "stream",
     "warn_unknown",
