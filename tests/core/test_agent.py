@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import linecache
 import pickle
 import subprocess
 import sys
@@ -581,13 +582,28 @@ def test_a_wrong_argument_is_one_clear_error(make, arguments, says):
         make(**arguments)
 
 
-def test_an_option_that_ollama_does_not_know_is_a_warning_that_suggests_the_nearest(server, make):
+async def test_an_option_that_ollama_does_not_know_is_a_warning_that_suggests_the_nearest(server):
     with pytest.warns(RoutedOllamaWarning, match="'temprature'. Did you mean 'temperature'") as caught:
-        agent = make(temprature=1)
-    assert caught[0].filename.endswith("_create.py") or caught[0].filename == __file__
-    with pytest.warns(RoutedOllamaWarning, match="'brand_new'.*sent"):
+        agent = create_agent("developer", base_url=server.url, store="memory", temprature=1)
+
+    async def ask():
         agent.generate("Count", brand_new=1)
-    assert bodies(server)[-1]["options"]["brand_new"] == 1
+        await agent.agenerate("Count", brand_new=1)
+        agent.stream("Count", brand_new=1)
+
+    with agent, pytest.warns(RoutedOllamaWarning, match="'brand_new'.*sent") as later:
+        await ask()
+    lines = [linecache.getline(warning.filename, warning.lineno) for warning in (*caught, *later)]
+    for line, call in zip(lines, ("create_agent", "generate", "agenerate", "stream"), strict=True):
+        assert f"{call}(" in line  # the caller's own
+    assert bodies(server)[-1]["options"] == {"temperature": 0.2, "temprature": 1, "brand_new": 1}
+
+
+def test_a_toml_file_serves_as_well(server, make, tmp_path):
+    path = tmp_path / "agents.toml"
+    path.write_text('[roles.poet]\nprompt = "Rhyme."\ntemperature = 1.0\n[health]\ninterval = 0', encoding="utf-8")
+    make("poet", config=path).generate("Count")
+    assert contents(bodies(server)[-1])[0] == ("system", "Rhyme.")
 
 
 def test_a_router_and_settings_for_another_cannot_both_be_given(server, make):

@@ -56,24 +56,29 @@ class Settings:
     fields: Mapping[str, Any]
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Settings:
-        """Sort what a caller gave; what Ollama does not know is a warning that suggests the nearest name."""
+    def of(cls, given: Mapping[str, Any], *, stacklevel: int = 1) -> Settings:
+        """Sort what a caller gave; what Ollama does not know is a warning that suggests the nearest name.
+
+        Args:
+            given: what was given, by name.
+            stacklevel: how many calls further up the caller is.
+        """
         named = {_RENAMED.get(name, name): value for name, value in given.items()}
         known = [*_OPTIONS, *_FIELDS, *_RENAMED]
         for name in named.keys() - _OPTIONS - _FIELDS:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else "It is sent as an option, in case the server knows it."
-            warnings.warn(f"Ollama knows no option {name!r}. {hint}", RoutedOllamaWarning, stacklevel=5)
+            warnings.warn(f"Ollama knows no option {name!r}. {hint}", RoutedOllamaWarning, stacklevel=stacklevel + 1)
         return cls(
             {name: value for name, value in named.items() if name not in _FIELDS},
             {name: value for name, value in named.items() if name in _FIELDS},
         )
 
-    def overridden(self, given: Mapping[str, Any]) -> Settings:
+    def overridden(self, given: Mapping[str, Any], *, stacklevel: int = 1) -> Settings:
         """Return them with those of one request on top."""
         if not given:
             return self
-        other = Settings.of(given)
+        other = Settings.of(given, stacklevel=stacklevel + 1)
         return Settings({**self.options, **other.options}, {**self.fields, **other.fields})
 
 

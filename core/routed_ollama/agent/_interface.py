@@ -65,7 +65,8 @@ class AgentInterface:
         timeouts: bounds by phase in seconds: a ``Timeouts`` or such a mapping.
         memory: True to remember the conversation, as much of it as fits the answering model's context; a number to
             remember that many turns at most.
-        client_kwargs: for the HTTP clients: headers, proxy, certificates, transport.
+        client_kwargs: for the HTTP clients: headers, proxy, certificates, transport. Those of a router that is given
+            are not known here, so say them again.
         **options: for Ollama, over those of the role: ``temperature``, ``num_predict``, ``num_ctx``, ``seed``, ...;
             also ``keep_alive`` and ``think``.
 
@@ -117,7 +118,7 @@ class AgentInterface:
         self._model = model
         self._prefer = checked_prefer(prefer)
         temperature = {} if self.role.temperature is None else {"temperature": self.role.temperature}
-        self._settings = Settings.of({**temperature, **self.role.options, **options})
+        self._settings = Settings.of({**temperature, **self.role.options, **options}, stacklevel=3)
         self._conversation = Conversation(checked_memory(memory))
         self._clients = Clients(client_kwargs or {}, self.router.credentials)
 
@@ -227,7 +228,7 @@ class AgentInterface:
         prefer: Prefer | None,
         options: Mapping[str, Any],
     ) -> Asked:
-        settings = self._settings.overridden(options)
+        settings = self._settings.overridden(options, stacklevel=3)
         fixed = [*self._system, Message("user", checked_prompt(prompt))]
         turns = self._recalled(fixed, settings.options.get("num_ctx"))
         limit = settings.options.get("num_predict")
