@@ -6,7 +6,7 @@ secret: headers, keys and what clients are made of stay out, and URLs lose their
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,6 +85,14 @@ class Fields(FunctionCallingLLM):
     keep_alive: float | str | None = None
     thinking: bool | Literal["low", "medium", "high"] | None = None
     headers: dict[str, str] | None = Field(default=None, repr=False, exclude=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show ready-made models by their names: they may hold headers."""
+        for name, value in super().__repr_args__():
+            if name == "models" and value is not None:
+                yield name, [entry.model if isinstance(entry, Ollama) else entry for entry in value]
+            else:
+                yield name, value
 
     @field_validator("models", mode="before")
     @classmethod

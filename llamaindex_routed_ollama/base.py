@@ -39,6 +39,7 @@ from llamaindex_routed_ollama._runtime import Runtime
 from llamaindex_routed_ollama._structured import Structured
 from llamaindex_routed_ollama.events import AnswerContinuedEvent, RouteDecidedEvent, dispatcher
 from routed_ollama import (
+    Attempt,
     AttemptPlan,
     Candidate,
     Needs,
@@ -242,7 +243,7 @@ class RoutedOllama(Structured):
             plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
             request = self._request(plan, messages, kwargs, span_id, check)
             handed = _HandedOut(self, request)
-            for chunk in stream(plan, lambda attempt: send_stream(request, attempt), view):
+            for chunk in stream(plan, lambda attempt: send_stream(request, handed.by(attempt)), view):
                 yield handed.out(chunk)
 
         return chunks()
@@ -260,7 +261,9 @@ class RoutedOllama(Structured):
             plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
             request = self._request(plan, messages, kwargs, span_id, check)
             handed = _HandedOut(self, request)
-            async with aclosing(astream(plan, lambda attempt: asend_stream(request, attempt), view)) as source:
+            async with aclosing(
+                astream(plan, lambda attempt: asend_stream(request, handed.by(attempt)), view)
+            ) as source:
                 async for chunk in source:
                     yield handed.out(chunk)
 
@@ -385,12 +388,18 @@ class _HandedOut:
         self._request = request
         self._whole = WholeText()
         self._seams = 0
+        self._attempt: Attempt | None = None
+
+    def by(self, attempt: Attempt) -> Attempt:
+        """Note who is asked."""
+        self._attempt = attempt
+        return attempt
 
     def out(self, chunk: ChatResponse) -> ChatResponse:
         plan = self._request.plan
         if plan.continued_at:
-            if len(plan.continued_at) > self._seams:
-                self._seam(plan.continued_at[-1])
+            if len(plan.continued_at) > self._seams and self._attempt is not None:
+                self._seam(plan.continued_at[-1], self._attempt)
             chunk = self._whole.after_seam(chunk)
         else:
             self._whole.before_seam(chunk)
@@ -399,14 +408,13 @@ class _HandedOut:
             self._model._remember(chunk, route)  # noqa: SLF001 (its helper, in its module)
         return chunk
 
-    def _seam(self, at: int) -> None:
+    def _seam(self, at: int, attempt: Attempt) -> None:
         self._seams = len(self._request.plan.continued_at)
-        route = self._request.plan.route()
         dispatcher.event(
             AnswerContinuedEvent(
-                request_id=route["request_id"],
-                model=route["model"],
-                host=route["host"],
+                request_id=attempt.request_id,
+                model=attempt.model,
+                host=attempt.host,
                 continued_at=at,
                 span_id=self._request.span_id,
             )
