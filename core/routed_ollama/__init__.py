@@ -18,8 +18,8 @@ from routed_ollama._defaults import (
     set_default_router,
 )
 from routed_ollama._version import __version__
-from routed_ollama.agent import AgentInterface, AgentResponse, EnhancedAgentInterface, create_agent
 from routed_ollama.adapters import OwnRouter, scope_of, server_urls
+from routed_ollama.agent import AgentInterface, AgentResponse, EnhancedAgentInterface, create_agent
 from routed_ollama.analysis import analyze, estimate_tokens
 from routed_ollama.catalog import Catalog, with_tag
 from routed_ollama.clients import ClientSettings
