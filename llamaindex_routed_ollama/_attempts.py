@@ -128,12 +128,12 @@ class AttemptEvents(CallbackManager):
             handler.on_event_end(event_type, payload, event_id=event_id or "")
 
     def _completed(self, payload: dict[str, Any]) -> dict[str, Any]:
-        marks, first = self._attempt.allowance.marks, None
-        if marks is not None and marks.sent_at is not None and marks.first_byte_at is not None:
-            first = marks.first_byte_at - marks.sent_at
         if self.last is not None:  # the last line is here: what happens to the connection after it breaks nothing
             payload = {EventPayload.MESSAGES: self._request.messages, EventPayload.RESPONSE: self.last}
-        self._look_at(payload.get(EventPayload.RESPONSE))
+        response, marks, first = payload.get(EventPayload.RESPONSE), self._attempt.allowance.marks, None
+        self._look_at(response)
+        if response is not None and usable(response) and marks is not None and marks.first_byte_at is not None:
+            first = marks.first_byte_at - (marks.sent_at or 0.0)
         more = {
             "request_sent": None if marks is None else marks.sent_at is not None,
             "first_token_seconds": first,

@@ -81,6 +81,7 @@ class RunningRequest:
             failure, error = FailureKind.TRUNCATED, "TruncatedStreamError"
         elif not usable:
             failure, error = FailureKind.EMPTY, "EmptyAnswerError"
+        judged = judge and text and failure is None
         return Outcome(
             model=self.model,
             host=self.host,
@@ -96,7 +97,7 @@ class RunningRequest:
             output_tokens=line.get("eval_count") or output_tokens,
             output_seconds=seconds(line.get("eval_duration")),
             total_seconds=seconds(line.get("total_duration")),
-            quality=assess_quality(self.prompt, text, done_reason=line.get("done_reason")) if judge and text else None,
+            quality=assess_quality(self.prompt, text, done_reason=line.get("done_reason")) if judged else None,
             request_id=self.request_id,
             was_resident=self.resident,
             at=time.time(),
