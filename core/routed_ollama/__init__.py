@@ -9,10 +9,22 @@ The adapters ``langchain_routed_ollama`` and ``llamaindex_routed_ollama`` import
 """
 
 from routed_ollama._decision import Hints
+from routed_ollama._defaults import (
+    EnhancedOllamaManager,
+    OllamaManager,
+    default_router,
+    get_model_recommendations,
+    health_check_models,
+    set_default_router,
+)
 from routed_ollama._version import __version__
+from routed_ollama.adapters import OwnRouter, scope_of, server_urls
+from routed_ollama.agent import AgentInterface, AgentResponse, EnhancedAgentInterface, create_agent
 from routed_ollama.analysis import analyze, estimate_tokens
 from routed_ollama.catalog import Catalog, with_tag
+from routed_ollama.clients import ClientSettings
 from routed_ollama.config import RouterConfig, default_host, normalize_host
+from routed_ollama.conversations import Conversations, fingerprint
 from routed_ollama.errors import (
     AllModelsFailedError,
     ConfigurationError,
@@ -44,8 +56,11 @@ from routed_ollama.fallback import (
     stream,
 )
 from routed_ollama.health import HealthMonitor
+from routed_ollama.hints import request_hints, routing, warn_unknown
+from routed_ollama.outcomes import RunningRequest, seconds
 from routed_ollama.performance import PerformanceHistory
 from routed_ollama.quality import assess_quality
+from routed_ollama.roles import ROLES, Role
 from routed_ollama.router import Router
 from routed_ollama.scoring import score_models
 from routed_ollama.store import Store, open_store
@@ -76,6 +91,9 @@ from routed_ollama.types import (
 
 __all__ = [
     "MEANINGS",
+    "ROLES",
+    "AgentInterface",
+    "AgentResponse",
     "AllModelsFailedError",
     "Attempt",
     "AttemptPlan",
@@ -84,11 +102,15 @@ __all__ = [
     "Catalog",
     "ChunkView",
     "CircuitState",
+    "ClientSettings",
     "Complexity",
     "ConfigurationError",
     "ContextLengthError",
+    "Conversations",
     "DeadlineExceededError",
     "EmptyAnswerError",
+    "EnhancedAgentInterface",
+    "EnhancedOllamaManager",
     "FailureKind",
     "HealthMonitor",
     "HealthStatus",
@@ -105,18 +127,22 @@ __all__ = [
     "ModelScore",
     "Needs",
     "NoModelError",
+    "OllamaManager",
     "Outcome",
     "OutcomeKind",
+    "OwnRouter",
     "PerformanceHistory",
     "Prediction",
     "Prefer",
     "Recommendation",
     "Refusal",
     "Residency",
+    "Role",
     "RoutedOllamaError",
     "RoutedOllamaWarning",
     "Router",
     "RouterConfig",
+    "RunningRequest",
     "Store",
     "StoreError",
     "TaskCharacteristics",
@@ -133,12 +159,24 @@ __all__ = [
     "call",
     "classify",
     "continuation_messages",
+    "create_agent",
     "default_host",
+    "default_router",
     "describe",
     "estimate_tokens",
+    "fingerprint",
+    "get_model_recommendations",
+    "health_check_models",
     "normalize_host",
     "open_store",
+    "request_hints",
+    "routing",
+    "scope_of",
     "score_models",
+    "seconds",
+    "server_urls",
+    "set_default_router",
     "stream",
+    "warn_unknown",
     "with_tag",
 ]

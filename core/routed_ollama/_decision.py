@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from routed_ollama._knowledge import Knowledge
 from routed_ollama._views import Scope
@@ -52,6 +53,8 @@ class Hints:
         joinable: whether the answer is plain text, which another model can go on with.
         mid_stream, max_attempts: as configured unless given.
         timeouts: bounds by phase.
+        context: tokens of context that were promised, to be had of every model that can.
+        session: name of the conversation; it stays with the model that is answering it.
     """
 
     needs: Needs = NO_NEEDS
@@ -67,6 +70,8 @@ class Hints:
     mid_stream: MidStream | None = None
     max_attempts: int | None = None
     timeouts: Timeouts | None = None
+    context: int = 0
+    session: str | None = None
 
 
 def decide(
@@ -92,6 +97,9 @@ def decide(
         extra_tokens=hints.extra_tokens,
         max_output_tokens=hints.max_output_tokens,
     )
+    session = f"session {hints.session}" if hints.session else ""
+    if session and hints.sticky is None:
+        hints = replace(hints, sticky=known.conversations.of(session))
     preferred = None if hints.preferred is None else with_tag(hints.preferred)
     first = tuple(map(with_tag, hints.first))
     views = known.views.of(scope, (preferred, *first) if preferred else first)
@@ -112,9 +120,9 @@ def decide(
         ranking,
         known.clock.monotonic,
         admit=known.circuits.acquire,
-        allow=lambda choice: _allow(known, choice, task, hints.timeouts or timeouts),
+        allow=lambda choice: _allow(known, choice, task, hints.timeouts or timeouts, hints.context),
         on_start=known.started,
-        on_settled=known.settled,
+        on_settled=partial(known.settled, session=session) if session else known.settled,
         max_attempts=hints.max_attempts or config.fallback.max_attempts,
         sole=len(ranking.scores) == 1 and (scope is not None or answers),
         mid_stream=hints.mid_stream or config.fallback.mid_stream,
@@ -157,9 +165,10 @@ def _nobody(known: Knowledge, scope: Scope | None, ranking: Recommendation) -> E
     return NoModelError(ranking.reason)
 
 
-def _allow(known: Knowledge, choice: Choice, task: TaskCharacteristics, timeouts: Timeouts) -> Allowance:
+def _allow(known: Knowledge, choice: Choice, task: TaskCharacteristics, timeouts: Timeouts, least: int) -> Allowance:
     info = choice.info
-    num_ctx = known.contexts.for_request(info, task, allocated=known.catalog.allocated_context(info))
+    allocated = known.catalog.allocated_context(info)
+    num_ctx = known.contexts.for_request(info, task, allocated=allocated, least=least)
     prediction = known.history.predict(info, task, resident=choice.resident)
     load = known.history.load_bound(info, timeouts.load)
     bounds = (timeouts if load == timeouts.load else replace(timeouts, load=load)).bounds(

@@ -6,19 +6,28 @@ Blocks only for what nothing is known of; everything else is asked off the reque
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from routed_ollama._views import Scope, Views
 from routed_ollama.catalog import Catalog, HostView
 from routed_ollama.config import RouterConfig
-from routed_ollama.contexts import ContextSizes
+from routed_ollama.contexts import SERVER_DEFAULT, ContextSizes
+from routed_ollama.conversations import Conversations
 from routed_ollama.fallback import MEANINGS, Attempt, FailureKind
 from routed_ollama.health import CircuitBoard, CircuitSettings, HealthMonitor, health_words
 from routed_ollama.performance import PerformanceHistory
 from routed_ollama.store import Store
-from routed_ollama.types import Candidate, CircuitState, HealthStatus, ModelInfo, Outcome, OutcomeKind
+from routed_ollama.types import (
+    Candidate,
+    CircuitState,
+    HealthStatus,
+    ModelInfo,
+    Outcome,
+    OutcomeKind,
+    TaskCharacteristics,
+)
 
 _WARM_START = 5_000
 """Outcomes of earlier processes that a new one learns from."""
@@ -58,6 +67,8 @@ class Knowledge:
         self.history = PerformanceHistory(clock.time)
         self.circuits = CircuitBoard(circuits, clock.time, self._circuit_changed)
         self.views = Views(catalog, self.history, self.circuits, config.routing.memory_share)
+        self.conversations = Conversations()
+        self.circuit_listeners: list[Callable[[Candidate, CircuitState], None]] = []
         self.contexts = ContextSizes(self._context_grown)
         self.monitor = HealthMonitor(self._look, health.interval)
         self._config = config
@@ -140,6 +151,17 @@ class Knowledge:
         """What the monitor does: asks every host what it has and holds in memory. Loads nothing, never raises."""
         self.refresh(list(self.catalog.hosts))
 
+    def context_window(self, candidate: Candidate) -> int:
+        """Return how many tokens a model takes without being loaded anew, as of the last look.
+
+        That is what it was grown to, else what it was loaded with, else what Ollama gives it by default.
+        """
+        for info in self.catalog.find(candidate.model, [candidate.host]):
+            grown = self.contexts.for_request(info, TaskCharacteristics(output_tokens=0), allocated=0)
+            window = grown or self.catalog.allocated_context(info) or SERVER_DEFAULT
+            return min(window, info.context_length or window)
+        return SERVER_DEFAULT
+
     def record(self, outcome: Outcome) -> None:
         """Learn what became of an attempt: history, circuits and store. Never raises for what it is told."""
         self.warm_up()  # first, or what is stored now would be learned twice, and what was stored be overwritten
@@ -169,8 +191,10 @@ class Knowledge:
             for info in self.catalog.find(candidate.model, [candidate.host]):
                 self.catalog.forget(info)
 
-    def _circuit_changed(self, _candidate: Candidate, _state: CircuitState) -> None:
+    def _circuit_changed(self, candidate: Candidate, state: CircuitState) -> None:
         self.store.save_state("circuits", self.circuits.export())
+        for listener in tuple(self.circuit_listeners):
+            listener(candidate, state)
 
     def _context_grown(self) -> None:
         self.store.save_state("contexts", self.contexts.export())
@@ -179,8 +203,10 @@ class Knowledge:
         """Note that an attempt began."""
         self.views.in_flight.add(attempt.candidate, 1)
 
-    def settled(self, attempt: Attempt) -> None:
+    def settled(self, attempt: Attempt, session: str = "") -> None:
         """Note that an attempt ended; what it says of the model comes through the framework's callbacks."""
+        if session and attempt.kind is None:
+            self.conversations.note(session, attempt.candidate)
         self.views.in_flight.add(attempt.candidate, -1)
         if attempt.kind is not None and not MEANINGS[attempt.kind].blames_model:
             self.circuits.release(attempt.candidate)

@@ -1,14 +1,19 @@
 """One model of every setting, and the only place that reads a configuration file or the environment.
 
 Precedence, the later stronger: defaults, file, environment, arguments.
+
+Read here and not by pydantic-settings: what is needed of that is the thirty lines of ``_with_environment``, and the
+base install stays as small as it is.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
 import tomllib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -17,11 +22,20 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from routed_ollama.errors import ConfigurationError
+from routed_ollama.errors import ConfigurationError, RoutedOllamaWarning
 from routed_ollama.types import ModelCapability, Prefer, TaskType
 
 DEFAULT_PORT = 11434
 DEFAULT_HOST = f"http://127.0.0.1:{DEFAULT_PORT}"
+PREFIX = "ROUTED_OLLAMA_"
+"""What the names of environment variables begin with."""
+_SHORT = {
+    "prefer": "routing__prefer",
+    "learn": "routing__learn",
+    "mid_stream": "fallback__mid_stream",
+    "max_attempts": "fallback__max_attempts",
+}
+"""Variables that go by the name of the argument."""
 
 _Enum = TypeVar("_Enum", TaskType, ModelCapability)
 
@@ -124,8 +138,11 @@ class RouterConfig(_Section):
     def load(cls, source: RouterConfig | Mapping[str, Any] | str | Path | None = None) -> RouterConfig:
         """Return the configuration of a file (JSON or TOML), a mapping, or the defaults, with the environment on top.
 
-        ``ROUTED_OLLAMA_CONFIG`` names the file when ``source`` is None; ``ROUTED_OLLAMA_STORE`` and
-        ``ROUTED_OLLAMA_PREFER`` override the file.
+        ``ROUTED_OLLAMA_CONFIG`` names the file when ``source`` is None. Every key has a variable that overrides the
+        file: ``ROUTED_OLLAMA_STORE``, ``ROUTED_OLLAMA_HOSTS`` (with commas between), ``ROUTED_OLLAMA_PREFER``,
+        ``ROUTED_OLLAMA_LEARN``, ``ROUTED_OLLAMA_MID_STREAM``, ``ROUTED_OLLAMA_MAX_ATTEMPTS``; of the others the
+        sections and the key, with two underscores between: ``ROUTED_OLLAMA_HEALTH__INTERVAL``. Objects, lists and
+        ``null`` are written as JSON.
 
         Raises:
             ConfigurationError: says which file, line or key is wrong and what was expected.
@@ -192,12 +209,37 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _with_environment(data: dict[str, Any]) -> dict[str, Any]:
-    if store := os.environ.get("ROUTED_OLLAMA_STORE"):
-        data["store"] = store
-    if prefer := os.environ.get("ROUTED_OLLAMA_PREFER"):
-        routing = data.get("routing", {})
-        data["routing"] = {**routing, "prefer": prefer} if isinstance(routing, dict) else routing
+    known = [*RouterConfig.model_fields, *_SHORT, "config"]
+    for variable in sorted(os.environ):
+        name = variable.removeprefix(PREFIX).lower()
+        if name == variable.lower() or name == "config" or not os.environ[variable].strip():
+            continue
+        first, *keys = _SHORT.get(name, name).split("__")
+        if first not in RouterConfig.model_fields:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {PREFIX}{near[0].upper()}?" if near else ""
+            warnings.warn(f"The variable {variable} means nothing here.{hint}", RoutedOllamaWarning, stacklevel=4)
+            continue
+        data = _with_value(data, [first, *keys], _from_text(variable, first, os.environ[variable].strip()))
     return data
+
+
+def _with_value(data: Any, path: list[str], value: Any) -> Any:
+    """Return nested data with one value replaced. What is no object is left for the check to complain of."""
+    if not path:
+        return value
+    if not isinstance(data, Mapping):
+        return data
+    return {**data, path[0]: _with_value(data.get(path[0], {}), path[1:], value)}
+
+
+def _from_text(variable: str, section: str, text: str) -> Any:
+    if text[0] in "[{" or text == "null":
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigurationError(f"{variable} is not JSON: {error.msg} (at character {error.pos}).") from None
+    return [part.strip() for part in text.split(",")] if section == "hosts" else text
 
 
 def _capability_values(value: Any, origin: str) -> Any:

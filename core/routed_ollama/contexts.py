@@ -40,16 +40,17 @@ class ContextSizes:
         self._on_grown = on_grown
         self._lock = threading.Lock()
 
-    def for_request(self, info: ModelInfo, task: TaskCharacteristics, *, allocated: int) -> int | None:
+    def for_request(self, info: ModelInfo, task: TaskCharacteristics, *, allocated: int, least: int = 0) -> int | None:
         """Return the ``num_ctx`` to send, in tokens; None to leave it to the server.
 
         Args:
             info: the model.
             task: the request.
             allocated: what the model was loaded with, in tokens; 0 when it is not in memory.
+            least: a context that is to be had in any case where the model can, in tokens.
         """
         grown = self._grown.get(info.candidate)
-        need = int(task.prompt_tokens * _ESTIMATE_MARGIN) + min(task.output_tokens, _ROOM_FOR_ANSWER)
+        need = max(least, int(task.prompt_tokens * _ESTIMATE_MARGIN) + min(task.output_tokens, _ROOM_FOR_ANSWER))
         if need <= (grown or allocated or SERVER_DEFAULT):
             return grown
         size = 1 << (need - 1).bit_length()

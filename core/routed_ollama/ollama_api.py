@@ -38,7 +38,7 @@ class OllamaHost:
 
     def __init__(self, url: str, client: Callable[..., httpx.Client] = httpx.Client) -> None:
         self.url = normalize_host(url)
-        self._auth = _credentials(url)
+        self.auth = _credentials(url)
         self._make = client
         self._client: httpx.Client | None = None
         self._lock = threading.Lock()
@@ -57,7 +57,7 @@ class OllamaHost:
             if self._client is None:
                 self._client = self._make(
                     base_url=self.url,
-                    auth=self._auth,
+                    auth=self.auth,
                     timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
                     follow_redirects=True,
                 )

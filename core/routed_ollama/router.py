@@ -22,16 +22,15 @@ from routed_ollama._knowledge import Clock, Knowledge
 from routed_ollama._views import Scope
 from routed_ollama.catalog import Catalog, with_tag
 from routed_ollama.config import RouterConfig, default_host, normalize_host
+from routed_ollama.conversations import Conversations
 from routed_ollama.errors import ConfigurationError, HostUnreachableError
-from routed_ollama.fallback import (
-    AttemptPlan,
-    FailureKind,
-    unreachable_message,
-)
+from routed_ollama.fallback import AttemptPlan, FailureKind, unreachable_message
 from routed_ollama.ollama_api import OllamaHost
 from routed_ollama.store import Store, open_store
 from routed_ollama.transport import Timeouts
 from routed_ollama.types import (
+    Candidate,
+    CircuitState,
     HealthStatus,
     Message,
     MidStream,
@@ -43,9 +42,6 @@ from routed_ollama.types import (
     Recommendation,
     TaskType,
 )
-
-_WARM_START = 5_000
-"""Outcomes of earlier processes that a new one learns from."""
 
 
 class Router:
@@ -218,6 +214,21 @@ class Router:
         return self._id
 
     @property
+    def conversations(self) -> Conversations:
+        """Who is answering which conversation, where a framework's messages do not say."""
+        return self._known.conversations
+
+    def on_circuit_change(self, listener: Callable[[Candidate, CircuitState], None]) -> None:
+        """Have a function told of each circuit that opens, half opens or closes; telling it twice is telling it once.
+
+        Args:
+            listener: called with the candidate (an empty model name stands for a whole host) and the new state, by
+                whatever thread it happens in. It must not raise.
+        """
+        if listener not in self._known.circuit_listeners:
+            self._known.circuit_listeners.append(listener)
+
+    @property
     def learns(self) -> bool:
         """Whether outcomes change the history."""
         return self.config.routing.learn
@@ -231,6 +242,18 @@ class Router:
     def hosts(self) -> list[str]:
         """URLs of all servers, without credentials."""
         return list(self._known.catalog.hosts)
+
+    def credentials(self, url: str) -> httpx.Auth | None:
+        """Return the credentials that stood in a server's URL, for a client that is to talk to this server alone."""
+        host = self._known.catalog.hosts.get(url)
+        return None if host is None else host.auth
+
+    def context_window(self, candidate: Candidate) -> int:
+        """Return how many tokens a model takes without being loaded anew, as of the last look.
+
+        That is what it was grown to, else what it was loaded with, else what Ollama gives it by default.
+        """
+        return self._known.context_window(candidate)
 
     def models(self) -> list[ModelInfo]:
         """Return what is known of every installed model, as of the last look."""
@@ -343,33 +366,38 @@ class Router:
         """Async form of ``health_check_all_models``."""
         return await asyncio.to_thread(self.health_check_all_models)
 
-    def get_fallback_models(self, model: str, prompt: str = "") -> list[str]:
+    def get_fallback_models(self, model: str, prompt: str = "", **hints: Any) -> list[str]:
         """Return the models that would be asked if ``model`` failed, best first.
 
         Args:
             model: the one that fails.
             prompt: for which request; empty for any.
+            **hints: as for ``plan``.
         """
         name = with_tag(model)
-        ranking = self.recommend_model(prompt)
+        ranking = self.recommend_model(prompt, **hints)
         return [other for other in dict.fromkeys(score.candidate.model for score in ranking.scores) if other != name]
 
-    async def aget_fallback_models(self, model: str, prompt: str = "") -> list[str]:
+    async def aget_fallback_models(self, model: str, prompt: str = "", **hints: Any) -> list[str]:
         """Async form of ``get_fallback_models``."""
-        return await asyncio.to_thread(self.get_fallback_models, model, prompt)
+        return await asyncio.to_thread(self.get_fallback_models, model, prompt, **hints)
 
-    async def aget_model_recommendations(self, prompt: str) -> dict[str, Any]:
+    async def aget_model_recommendations(self, prompt: str, **hints: Any) -> dict[str, Any]:
         """Async form of ``get_model_recommendations``."""
-        return await asyncio.to_thread(self.get_model_recommendations, prompt)
+        return await asyncio.to_thread(self.get_model_recommendations, prompt, **hints)
 
-    def get_model_recommendations(self, prompt: str) -> dict[str, Any]:
+    def get_model_recommendations(self, prompt: str, **hints: Any) -> dict[str, Any]:
         """Return a recommendation as a plain mapping.
+
+        Args:
+            prompt: text.
+            **hints: as for ``plan``.
 
         Returns:
             ``primary_recommendation``, ``fallback_models``, ``reasoning``, ``task_characteristics``, ``scores``,
             ``health``.
         """
-        ranking = self.recommend_model(prompt)
+        ranking = self.recommend_model(prompt, **hints)
         return {
             "primary_recommendation": ranking.model,
             "fallback_models": list(ranking.fallbacks),

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from ollama._client import _parse_host
 
-from routed_ollama import ConfigurationError, ModelCapability, Router, RouterConfig, TaskType, default_host
+from routed_ollama import (
+    ConfigurationError,
+    ModelCapability,
+    RoutedOllamaWarning,
+    Router,
+    RouterConfig,
+    TaskType,
+    default_host,
+)
 from routed_ollama.config import normalize_host
 
 WHOLE: dict[str, Any] = {
@@ -222,6 +230,70 @@ def test_a_prefer_in_the_environment_does_not_hide_a_wrong_section(monkeypatch) 
     monkeypatch.setenv("ROUTED_OLLAMA_PREFER", "speed")
     with pytest.raises(ConfigurationError, match="routing"):
         RouterConfig.load({"routing": "speed"})
+
+
+def test_every_setting_has_a_variable(file, monkeypatch) -> None:
+    monkeypatch.setenv("ROUTED_OLLAMA_CONFIG", str(file(json.dumps(WHOLE))))
+    for name, value in {
+        "HOSTS": "one.local, http://two.local:1",
+        "LEARN": "true",
+        "MAX_ATTEMPTS": "2",
+        "MID_STREAM": "continue",
+        "PREFER": " speed ",
+        "ROUTING__WEIGHTS__HEALTH": "0.5",
+        "ROUTING__MARGIN": "0",
+        "HEALTH__INTERVAL": "7.5",
+        "TIMEOUTS__CONNECT": "2",
+        "ROLES__DEVELOPER__TEMPERATURE": "0.1",
+        "ROLES__POET": '{"prompt": "Rhyme."}',
+        "TASK_SPECIFIC_MODELS": '{"testing": ["a"]}',
+        "TASK_SPECIFIC_MODELS__CODING": '["b"]',
+        "STORE": "12",
+    }.items():
+        monkeypatch.setenv(f"ROUTED_OLLAMA_{name}", value)
+    config = RouterConfig.load()
+    assert config.hosts == ["one.local", "http://two.local:1"]
+    assert (config.routing.learn, config.routing.prefer, config.routing.margin) == (True, "speed", 0)
+    assert (config.routing.weights.health, config.routing.weights.capability) == (0.5, 0.5)
+    assert (config.fallback.max_attempts, config.fallback.mid_stream) == (2, "continue")
+    assert (config.health.interval, config.health.failure_threshold) == (7.5, 5)
+    assert config.timeouts == {"connect": 2.0, "total": None}
+    assert (config.roles["developer"].temperature, config.roles["poet"].prompt) == (0.1, "Rhyme.")
+    assert config.task_specific_models == {TaskType.TESTING: ["a"], TaskType.CODING: ["b"]}
+    assert config.store == "12"
+
+
+def test_a_variable_can_say_that_there_is_no_limit_and_an_empty_one_says_nothing(file, monkeypatch) -> None:
+    monkeypatch.setenv("ROUTED_OLLAMA_MAX_ATTEMPTS", "null")
+    monkeypatch.setenv("ROUTED_OLLAMA_PREFER", "")
+    config = RouterConfig.load(file(json.dumps(WHOLE)))
+    assert config.fallback.max_attempts is None
+    assert config.routing.prefer == "quality"
+
+
+def test_a_variable_that_means_nothing_is_a_warning_that_suggests_the_nearest(monkeypatch) -> None:
+    monkeypatch.setenv("ROUTED_OLLAMA_PREFFER", "speed")
+    with pytest.warns(RoutedOllamaWarning, match="ROUTED_OLLAMA_PREFFER.*Did you mean ROUTED_OLLAMA_PREFER"):
+        assert RouterConfig.load().routing.prefer == "balanced"
+    monkeypatch.setenv("ROUTED_OLLAMA_PREFFER", "")
+    monkeypatch.setenv("ROUTED_OLLAMA_XYZXYZ", "1")
+    with pytest.warns(RoutedOllamaWarning, match="ROUTED_OLLAMA_XYZXYZ means nothing here.$"):
+        RouterConfig.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("HOSTS", '["one"', "ROUTED_OLLAMA_HOSTS is not JSON"),
+        ("MAX_ATTEMPTS", "many", r"fallback\.max_attempts.*integer"),
+        ("HEALTH__INTERVALL", "3", r"health\.intervall.*not permitted"),
+        ("LEARN", "perhaps", r"routing\.learn.*boolean"),
+    ],
+)
+def test_a_variable_with_a_wrong_value_is_an_error(name: str, value: str, says: str, monkeypatch) -> None:
+    monkeypatch.setenv(f"ROUTED_OLLAMA_{name}", value)
+    with pytest.raises(ConfigurationError, match=says):
+        RouterConfig.load()
 
 
 # Addresses

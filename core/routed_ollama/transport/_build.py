@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from routed_ollama.transport._joined import AsyncJoinedTransport, JoinedTransport
 from routed_ollama.transport._phases import AsyncPhaseTransport, PhaseTransport
 from routed_ollama.transport._pools import LoopPooledTransport, PooledTransport
 
@@ -27,7 +28,9 @@ _CONSUMED = frozenset({"transport", "mounts", "proxy", "verify", "cert", "http1"
 _Transport = httpx.BaseTransport | httpx.AsyncBaseTransport
 
 
-def build_transport(client_kwargs: Mapping[str, Any] | None = None, *, async_: bool) -> dict[str, Any]:
+def build_transport(
+    client_kwargs: Mapping[str, Any] | None = None, *, async_: bool, joined: bool = False
+) -> dict[str, Any]:
     """Keyword arguments for an httpx client, or one that passes them on as Ollama's do, with bounds on each phase.
 
     Nothing is connected and, with default TLS settings, no certificate is read before an ``https`` URL is asked for.
@@ -35,6 +38,7 @@ def build_transport(client_kwargs: Mapping[str, Any] | None = None, *, async_: b
     Args:
         client_kwargs: what the client would have been given; not changed, and its headers are copied.
         async_: for an `httpx.AsyncClient`.
+        joined: ask for a stream where a whole answer is wanted, so that its phases can be told apart.
 
     Returns:
         The arguments to use: ``transport`` and ``mounts`` are bounded; a transport of the user's own is wrapped.
@@ -60,7 +64,13 @@ def build_transport(client_kwargs: Mapping[str, Any] | None = None, *, async_: b
         pattern: None if mount is None else _bounded(mount, async_=async_, owned=pattern not in theirs)
         for pattern, mount in {**mounts, **theirs}.items()
     }
-    return result
+    return _joining(result, async_=async_) if joined else result
+
+
+def _joining(result: dict[str, Any], *, async_: bool) -> dict[str, Any]:
+    wrap: Any = AsyncJoinedTransport if async_ else JoinedTransport
+    mounts = {pattern: None if mount is None else wrap(mount) for pattern, mount in result["mounts"].items()}
+    return {**result, "transport": wrap(result["transport"]), "mounts": mounts}
 
 
 @dataclass(frozen=True, slots=True)

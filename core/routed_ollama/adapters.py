@@ -1,0 +1,73 @@
+"""What every adapter does alike about its servers, its scope and its router. Knows no framework, contacts nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from routed_ollama.catalog import with_tag
+from routed_ollama.config import RouterConfig, default_host
+from routed_ollama.errors import ConfigurationError
+from routed_ollama.router import Router
+from routed_ollama.types import Candidate
+
+
+class OwnRouter(Router):
+    """A router that a model made for itself, and makes anew when a field that it was made from changes.
+
+    Args:
+        made_from: the fields it is made from.
+        urls: its servers, credentials included.
+        **settings: as for ``Router``.
+    """
+
+    def __init__(self, made_from: Mapping[str, Any], urls: Sequence[str], **settings: Any) -> None:
+        super().__init__(hosts=urls, **settings)
+        self.urls = tuple(urls)
+        self._made_from = dict(made_from)
+
+    def suits(self, given: Mapping[str, Any]) -> bool:
+        """Whether these fields ask for nothing else than it was made from; what they leave out is no matter."""
+        return all(value is None or value in ({}, self._made_from.get(name)) for name, value in given.items())
+
+
+def server_urls(hosts: Sequence[str] | None, base_url: str | None, config: Any, router: Router | None) -> list[str]:
+    """Return the servers that are a model's own, as they were written, credentials included.
+
+    Args:
+        hosts: several servers, where they were given.
+        base_url: one server, where it was given.
+        config: where the servers are found else.
+        router: one that is used already, whose servers they are else.
+    """
+    if hosts or base_url:
+        return list(hosts or [str(base_url)])
+    if router is not None:
+        return list(router.urls if isinstance(router, OwnRouter) else router.hosts)
+    return list(RouterConfig.load(config).hosts) or [default_host()]
+
+
+def scope_of(
+    models: Sequence[Any] | None, candidate_of: Callable[[Any], Candidate | None], kind: str
+) -> tuple[str | Candidate, ...] | None:
+    """Return what a router may choose among; None for every installed chat model.
+
+    Args:
+        models: names, and ready-made models of the framework.
+        candidate_of: the candidate of a ready-made model; None for anything else.
+        kind: what a ready-made model is called, for the error.
+
+    Raises:
+        ConfigurationError: there is none, or one is neither.
+    """
+    if models is None:
+        return None
+    scope: list[str | Candidate] = []
+    for entry in models:
+        found = with_tag(entry) if isinstance(entry, str) else candidate_of(entry)
+        if found is None:
+            raise ConfigurationError(f"models: expected names and {kind} instances, found {type(entry).__name__}.")
+        scope.append(found)
+    if not scope:
+        raise ConfigurationError("models is empty. Leave it out to use every installed chat model.")
+    return tuple(dict.fromkeys(scope))

@@ -1,0 +1,364 @@
+"""``AgentInterface``: one role's way to ask the router's models. Choice and fallback are the core's, as everywhere.
+
+An agent without settings of its own shares the process's default router, so what one learns, all use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import aclosing, closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from routed_ollama._defaults import default_router
+from routed_ollama.agent._answer import AgentResponse, Piece, Pieces
+from routed_ollama.agent._arguments import (
+    Asked,
+    Settings,
+    checked_memory,
+    checked_models,
+    checked_prefer,
+    checked_prompt,
+    checked_task_type,
+)
+from routed_ollama.agent._clients import Clients
+from routed_ollama.agent._conversation import Conversation, Turn
+from routed_ollama.agent._sending import Request, asend, asend_stream, send, send_stream
+from routed_ollama.clients import ClientSettings
+from routed_ollama.config import RouterConfig
+from routed_ollama.errors import ConfigurationError
+from routed_ollama.fallback import AttemptPlan, acall, astream, call, stream
+from routed_ollama.hints import request_hints
+from routed_ollama.roles import Role, find_role
+from routed_ollama.router import Router
+from routed_ollama.store import Store
+from routed_ollama.transport import Timeouts
+from routed_ollama.types import (
+    Candidate,
+    HealthStatus,
+    Message,
+    Needs,
+    Prefer,
+    Recommendation,
+    TaskType,
+)
+
+Config = RouterConfig | Mapping[str, Any] | str | Path
+_VIEW = Pieces()
+
+
+class AgentInterface:
+    """An agent: a role that answers with the best model for each prompt, and with another when that fails.
+
+    Args:
+        role: ``"developer"``, ``"architect"``, ``"tester"``, ``"debugger"``, ``"writer"``, ``"analyst"``,
+            ``"planner"``, a name under ``roles`` in the configuration, or a ``Role``.
+        router: who chooses and learns; several agents and models may share one. Default: the process's own.
+        models: names to choose among; None for every installed chat model.
+        model: the preferred one: it answers unless another is expected to do clearly better, or it cannot.
+        base_url: one server; default ``OLLAMA_HOST``, else loopback port 11434.
+        hosts: several servers instead.
+        config: a ``RouterConfig``, a mapping, or the path of a JSON or TOML file; its ``roles`` count as well.
+        prefer: ``"balanced"``, ``"quality"`` or ``"speed"``.
+        store: where the history is kept: ``"memory"``, a path, ``sqlite:///path``, a store object.
+        timeouts: bounds by phase in seconds: a ``Timeouts`` or such a mapping.
+        memory: True to remember the conversation, as much of it as fits the answering model's context; a number to
+            remember that many turns at most.
+        client_kwargs: for the HTTP clients: headers, proxy, certificates, transport. Those of a router that is given
+            are not known here, so say them again.
+        **options: for Ollama, over those of the role: ``temperature``, ``num_predict``, ``num_ctx``, ``seed``, ...;
+            also ``keep_alive`` and ``think``.
+
+    Raises:
+        ConfigurationError: an argument, the configuration or the role is wrong.
+        ImportError: the official client is not installed.
+
+    Example:
+        >>> from routed_ollama.testing import OllamaServer
+        >>> with OllamaServer(["llama3.1:8b"]) as server, AgentInterface("developer", base_url=server.url) as agent:
+        ...     answer = agent.generate("Write a REST API endpoint")
+        >>> str(answer), answer.model, answer.routing["task_type"]
+        ('You asked: Write a REST API endpoint', 'llama3.1:8b', 'coding')
+    """
+
+    def __init__(
+        self,
+        role: str | Role,
+        *,
+        router: Router | None = None,
+        models: Sequence[str] | None = None,
+        model: str | None = None,
+        base_url: str | None = None,
+        hosts: Sequence[str] | None = None,
+        config: Config | None = None,
+        prefer: Prefer | None = None,
+        store: str | Path | Store | None = None,
+        timeouts: Timeouts | Mapping[str, Any] | float | None = None,
+        memory: bool | int = False,
+        client_kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        given = {
+            name: value
+            for name, value in {
+                "base_url": base_url,
+                "hosts": hosts,
+                "config": config,
+                "store": store,
+                "timeouts": timeouts,
+                "client_kwargs": client_kwargs,
+            }.items()
+            if value is not None
+        }
+        self._owns_router = router is None and bool(given)
+        self.router: Router = _router_of(router, given)
+        self.role = find_role(role, self.router.config.roles)
+        self._scope = checked_models(models)
+        self._model = model
+        self._prefer = checked_prefer(prefer)
+        temperature = {} if self.role.temperature is None else {"temperature": self.role.temperature}
+        self._settings = Settings.of({**temperature, **self.role.options, **options}, stacklevel=3)
+        self._conversation = Conversation(checked_memory(memory))
+        self._clients = Clients(client_kwargs or {}, self.router.credentials)
+
+    def __repr__(self) -> str:
+        return f"AgentInterface({self.role.name!r}, {self.router!r})"
+
+    # --- answering ----------------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        task_type: TaskType | str | None = None,
+        model: str | None = None,
+        prefer: Prefer | None = None,
+        **options: Any,
+    ) -> AgentResponse:
+        """Return the answer to a prompt.
+
+        Args:
+            prompt: what is asked.
+            task_type: what kind of task it is; default the role's, else the prompt is read for it.
+            model: the one to ask first, for this prompt.
+            prefer: ``"balanced"``, ``"quality"`` or ``"speed"``, for this prompt.
+            **options: for Ollama, for this prompt.
+
+        Returns:
+            A ``str`` that knows its route.
+
+        Raises:
+            NoModelError: no model can serve; says why and what to do.
+            HostUnreachableError: no server answers.
+            AllModelsFailedError: every model that was asked failed. A sole model's own error is raised unchanged.
+            ConfigurationError: an argument is none of its values.
+            ValueError: the prompt is empty.
+        """
+        asked = self._asked(prompt, task_type, model, prefer, options)
+        plan = self.router.plan(asked.messages, scope=self._scope, **asked.hints)
+        request = self._request(asked, plan)
+        pieces = call(plan, lambda attempt: send(request, attempt))
+        return self._answered(prompt, AgentResponse.whole(pieces, plan.route()))
+
+    async def agenerate(
+        self,
+        prompt: str,
+        *,
+        task_type: TaskType | str | None = None,
+        model: str | None = None,
+        prefer: Prefer | None = None,
+        **options: Any,
+    ) -> AgentResponse:
+        """Async form of ``generate``."""
+        asked = self._asked(prompt, task_type, model, prefer, options)
+        plan = await self.router.aplan(asked.messages, scope=self._scope, **asked.hints)
+        request = self._request(asked, plan)
+        pieces = await acall(plan, lambda attempt: asend(request, attempt))
+        return self._answered(prompt, AgentResponse.whole(pieces, plan.route()))
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        task_type: TaskType | str | None = None,
+        model: str | None = None,
+        prefer: Prefer | None = None,
+        **options: Any,
+    ) -> Generator[AgentResponse]:
+        """Yield the answer to a prompt piece by piece; the last piece knows the route.
+
+        A stream that is left before its end is not remembered. Arguments and errors are those of ``generate``.
+        """
+        return self._streamed(self._asked(prompt, task_type, model, prefer, options))
+
+    def _streamed(self, asked: Asked) -> Generator[AgentResponse]:
+        plan = self.router.plan(asked.messages, scope=self._scope, **asked.hints)
+        request = self._request(asked, plan)
+        said: list[str] = []
+        with closing(stream(plan, lambda attempt: send_stream(request, attempt), _VIEW)) as pieces:
+            for piece in pieces:
+                yield self._part(asked.prompt, piece, said)
+
+    def astream(
+        self,
+        prompt: str,
+        *,
+        task_type: TaskType | str | None = None,
+        model: str | None = None,
+        prefer: Prefer | None = None,
+        **options: Any,
+    ) -> AsyncGenerator[AgentResponse]:
+        """Async form of ``stream``."""
+        return self._astreamed(self._asked(prompt, task_type, model, prefer, options))
+
+    async def _astreamed(self, asked: Asked) -> AsyncGenerator[AgentResponse]:
+        plan = await self.router.aplan(asked.messages, scope=self._scope, **asked.hints)
+        request = self._request(asked, plan)
+        said: list[str] = []
+        async with aclosing(astream(plan, lambda attempt: asend_stream(request, attempt), _VIEW)) as pieces:
+            async for piece in pieces:
+                yield self._part(asked.prompt, piece, said)
+
+    def _asked(
+        self,
+        prompt: str,
+        task_type: TaskType | str | None,
+        model: str | None,
+        prefer: Prefer | None,
+        options: Mapping[str, Any],
+    ) -> Asked:
+        settings = self._settings.overridden(options, stacklevel=3)
+        fixed = [*self._system, Message("user", checked_prompt(prompt))]
+        turns = self._recalled(fixed, settings.options.get("num_ctx"))
+        limit = settings.options.get("num_predict")
+        said = request_hints({"task_type": checked_task_type(task_type), "model": model, "prefer": prefer})
+        hints = {
+            **self._hints(said.get("task_type"), said.get("prefer")),
+            "needs": Needs(thinking=bool(settings.fields.get("think"))),
+            "first": (said["model"],) if "model" in said else (),
+            "sticky": turns[-1].candidate if turns else None,
+            "max_output_tokens": limit if isinstance(limit, int) and limit > 0 else None,
+        }
+        remembered = [message for turn in turns for message in turn.messages]
+        return Asked(prompt, [*self._system, *remembered, fixed[-1]], hints, settings)
+
+    def _hints(self, task_type: TaskType | str | None = None, prefer: Prefer | None = None) -> dict[str, Any]:
+        """Return what the plan needs to know of this agent, with what a caller says on top."""
+        return {
+            "task_type": checked_task_type(task_type) or self.role.task_type,
+            "prefer": checked_prefer(prefer) or self._prefer,
+            "preferred": self._model,
+        }
+
+    @property
+    def _system(self) -> list[Message]:
+        return [Message("system", self.role.prompt)] if self.role.prompt else []
+
+    def _recalled(self, fixed: Sequence[Message], num_ctx: int | None) -> tuple[Turn, ...]:
+        turns = self._conversation.turns
+        if not turns:
+            return ()
+        return self._conversation.fitting(fixed, num_ctx or self.router.context_window(turns[-1].candidate))
+
+    def _request(self, asked: Asked, plan: AttemptPlan) -> Request:
+        settings = asked.settings
+        return Request(asked.messages, settings.options, settings.fields, plan, self._clients, self.router)
+
+    def _answered(self, prompt: str, answer: AgentResponse) -> AgentResponse:
+        self._remember(prompt, str(answer), answer.routing)
+        return answer
+
+    def _part(self, prompt: str, piece: Piece, said: list[str]) -> AgentResponse:
+        said.append(piece.text)
+        if piece.routing is not None:
+            self._remember(prompt, "".join(said), piece.routing)
+        return AgentResponse.part(piece)
+
+    def _remember(self, prompt: str, answer: str, routing: Mapping[str, Any] | None) -> None:
+        if routing is not None and answer.strip():
+            self._conversation.remember(Turn(prompt, answer, Candidate(routing["model"], routing["host"])))
+
+    # --- memory -------------------------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> tuple[Turn, ...]:
+        """The turns that are remembered, oldest first; empty without ``memory``."""
+        return self._conversation.turns
+
+    def clear_memory(self) -> None:
+        """Begin a new conversation."""
+        self._conversation.clear()
+
+    # --- what a manager tells, for this agent's role and models -------------------------------------------------------
+
+    def recommend_model(self, prompt: str, *, task_type: TaskType | str | None = None) -> Recommendation:
+        """Return the ranking for a prompt to this agent; nothing is sent to a model. See ``Router.recommend_model``."""
+        return self.router.recommend_model(prompt, scope=self._scope, **self._hints(task_type))
+
+    def record_performance(self, model: str, **figures: Any) -> None:
+        """Record an answer that was got elsewhere; see ``Router.record_performance``."""
+        self.router.record_performance(model, **figures)
+
+    def health_check_all_models(self) -> dict[str, HealthStatus]:
+        """Ask every server now and return each model's health; see ``Router.health_check_all_models``."""
+        return self.router.health_check_all_models()
+
+    def get_fallback_models(self, model: str, prompt: str = "") -> list[str]:
+        """Return the models that would be asked if ``model`` failed; see ``Router.get_fallback_models``."""
+        return self.router.get_fallback_models(model, prompt, scope=self._scope, **self._hints())
+
+    def get_model_recommendations(self, prompt: str, *, task_type: TaskType | str | None = None) -> dict[str, Any]:
+        """Return a recommendation as a plain mapping; see ``Router.get_model_recommendations``."""
+        return self.router.get_model_recommendations(prompt, scope=self._scope, **self._hints(task_type))
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the connections, and the router where the agent made it for itself."""
+        self._clients.close()
+        if self._owns_router:
+            self.router.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop too."""
+        await self._clients.aclose()
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+EnhancedAgentInterface = AgentInterface
+"""The same class under the name of the model manager that this grew out of."""
+
+
+def _router_of(router: Router | None, given: Mapping[str, Any]) -> Router:
+    """Return the router that was given, one made of the settings that were, or the default one."""
+    settings = dict(given)
+    client_kwargs = settings.pop("client_kwargs", None)
+    if router is not None:
+        if settings:
+            raise ConfigurationError(
+                f"{', '.join(settings)}: a router was given as well, and has its own. Give them to Router(...), or "
+                "leave router out."
+            )
+        return router
+    if not given:
+        return default_router()
+    if client_kwargs is not None:
+        settings["client"] = ClientSettings(client_kwargs).host_client("")
+    return Router(**settings)

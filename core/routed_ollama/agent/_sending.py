@@ -1,0 +1,167 @@
+"""How an agent's attempt is sent, and what is recorded of it: one outcome for each attempt, however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import aclosing, closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from routed_ollama.agent._answer import Piece
+from routed_ollama.agent._clients import Clients
+from routed_ollama.errors import EmptyAnswerError, TruncatedStreamError
+from routed_ollama.fallback import Attempt, AttemptPlan, continuation_messages
+from routed_ollama.outcomes import RunningRequest, seconds
+from routed_ollama.router import Router
+from routed_ollama.transport import attempt_bounds
+from routed_ollama.types import Message, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to an agent, as its attempts need it.
+
+    Attributes:
+        messages: the conversation, the new prompt last.
+        options: for Ollama: ``temperature``, ``num_predict``, ...
+        fields: beside them: ``keep_alive``, ``think``.
+        plan: the models to ask.
+        clients: to ask them through.
+        router: is told what became of each.
+    """
+
+    messages: Sequence[Message]
+    options: Mapping[str, Any]
+    fields: Mapping[str, Any]
+    plan: AttemptPlan
+    clients: Clients
+    router: Router
+
+    def arguments(self, attempt: Attempt) -> dict[str, Any]:
+        """Return what the official client is called with for an attempt."""
+        sent = [{"role": each.role, "content": each.content} for each in self.messages]
+        if attempt.continues:
+            added = continuation_messages(attempt.continues, prefill=bool(attempt.info.continues_prefill))
+            sent += [{"role": role, "content": text} for role, text in added]
+        options, num_ctx = dict(self.options), attempt.allowance.num_ctx
+        if num_ctx is not None:
+            options.setdefault("num_ctx", num_ctx)
+        return {"model": attempt.model, "messages": sent, "options": options, **self.fields}
+
+
+class _Recorder:
+    """Sees an attempt's pieces pass and tells the router what became of it, once."""
+
+    def __init__(self, request: Request, attempt: Attempt) -> None:
+        self._router = request.router
+        self._attempt = attempt
+        self._running = RunningRequest(
+            attempt.model,
+            attempt.host,
+            request.plan.recommendation.task.task_type,
+            request.messages[-1].content,
+            attempt.request_id,
+            attempt.choice.resident,
+        )
+        self._texts: list[str] = []
+        self._usable = False
+        self._over = False
+
+    def note(self, piece: Piece) -> Piece:
+        """Take a piece; the last one is the end of the attempt, before it is handed out."""
+        if piece.text or piece.thinking:
+            self._running.token()
+        self._texts.append(piece.text)
+        self._usable = self._usable or piece.usable
+        if piece.final is not None:
+            self._attempt.load_seconds = seconds(piece.final.get("load_duration"))
+            text, judge = "".join(self._texts), self._router.learns
+            self._end(self._running.answered(piece.final, text, usable=self._usable, judge=judge))
+        return piece
+
+    def ended(self) -> None:
+        """Take the end of the stream.
+
+        Raises:
+            TruncatedStreamError: the last line did not come.
+        """
+        if not self._over:
+            raise TruncatedStreamError(f"The answer of {self._attempt.model} ended before its last line (no `done`).")
+
+    def failed(self, error: BaseException) -> None:
+        """Take an attempt's error; after the last line there is nothing left to fail."""
+        marks = self._attempt.allowance.marks
+        self._end(self._running.failed(error, sent=None if marks is None else marks.sent_at is not None))
+
+    def _end(self, outcome: Outcome) -> None:
+        if not self._over:
+            self._over = True
+            self._router.record(outcome)
+
+
+@contextmanager
+def _recorded(request: Request, attempt: Attempt) -> Generator[_Recorder]:
+    """One attempt; what it raises is recorded, and so is an end without a last line."""
+    recorder = _Recorder(request, attempt)
+    try:
+        yield recorder
+        recorder.ended()
+    except BaseException as error:
+        recorder.failed(error)
+        raise
+
+
+@contextmanager
+def _bounded(attempt: Attempt) -> Generator[None]:
+    """Carry the attempt's limits of time to the transport, for the call that sends."""
+    token = attempt_bounds.set(attempt.allowance.bounds)
+    try:
+        yield
+    finally:
+        attempt_bounds.reset(token)
+
+
+def send_stream(request: Request, attempt: Attempt) -> Generator[Piece]:
+    """Ask an attempt's model for a stream."""
+    with _recorded(request, attempt) as recorder:
+        lines: Any = request.clients.sync_client(attempt.host).chat(stream=True, **request.arguments(attempt))
+        with closing(lines):
+            with _bounded(attempt):
+                first = next(lines, None)
+            if first is not None:
+                yield recorder.note(Piece.of(first))
+            for line in lines:
+                yield recorder.note(Piece.of(line))
+
+
+async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[Piece]:
+    """Async form of ``send_stream``."""
+    with _recorded(request, attempt) as recorder:
+        lines: Any = await request.clients.async_client(attempt.host).chat(stream=True, **request.arguments(attempt))
+        async with aclosing(lines):
+            with _bounded(attempt):
+                first = await anext(lines, None)
+            if first is not None:
+                yield recorder.note(Piece.of(first))
+            async for line in lines:
+                yield recorder.note(Piece.of(line))
+
+
+def send(request: Request, attempt: Attempt) -> list[Piece]:
+    """Ask an attempt's model for a whole answer, and return its pieces.
+
+    It is streamed inside: only so does a bound on the first token mean the first token.
+    """
+    return _whole(attempt, list(send_stream(request, attempt)))
+
+
+async def asend(request: Request, attempt: Attempt) -> list[Piece]:
+    """Async form of ``send``."""
+    return _whole(attempt, [piece async for piece in asend_stream(request, attempt)])
+
+
+def _whole(attempt: Attempt, pieces: list[Piece]) -> list[Piece]:
+    if not any(piece.usable for piece in pieces):
+        attempt.unusable = pieces
+        raise EmptyAnswerError(f"{attempt.model} answered with nothing.")
+    return pieces

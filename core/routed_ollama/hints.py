@@ -1,0 +1,100 @@
+"""Hints from where no keyword arrives: a context variable that every adapter reads when a request begins.
+
+Engines and agents hand no arguments of their own to the model they use, so what is known of a request is said around
+it. A context variable is seen by the tasks that are started inside the block, and by no other.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, Final, get_args
+
+from routed_ollama.errors import ConfigurationError, RoutedOllamaWarning
+from routed_ollama.types import Prefer, TaskType
+
+_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
+_current: ContextVar[Mapping[str, Any]] = ContextVar("routed_ollama_hints", default=_NONE)
+_NAMES: Final = ("prefer", "task_type", "model", "session")
+
+
+@contextmanager
+def routing(
+    *,
+    prefer: Prefer | None = None,
+    task_type: TaskType | str | None = None,
+    model: str | None = None,
+    session: str | None = None,
+) -> Iterator[None]:
+    """Say what is known of the requests that are made inside the block, sync and async, with every adapter.
+
+    A hint given with a call is stronger; an inner block adds to an outer one. A stream takes what was in force when it
+    was asked for.
+
+    Args:
+        prefer: ``"quality"``, ``"speed"`` or ``"balanced"``.
+        task_type: what the prompts ask for, where the analysis may not tell.
+        model: the one to ask first.
+        session: name of a conversation; it stays with the model that is answering it.
+
+    Raises:
+        ConfigurationError: a value is none of those there are.
+
+    Example:
+        >>> with routing(prefer="speed", task_type="coding"):
+        ...     sorted(request_hints({}))
+        ['prefer', 'task_type']
+    """
+    given = {"prefer": prefer, "task_type": _task_type(task_type), "model": model, "session": session}
+    if prefer is not None and prefer not in get_args(Prefer):
+        raise ConfigurationError(f"prefer: expected one of {', '.join(get_args(Prefer))}, found {prefer!r}.")
+    token = _current.set({**_current.get(), **{name: value for name, value in given.items() if value is not None}})
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def request_hints(arguments: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Take what concerns the routing alone out of a call's arguments, joined with what is said around the call.
+
+    Args:
+        arguments: of the call; ``model``, ``task_type``, ``prefer`` and ``session`` are taken out.
+
+    Returns:
+        Those that are given, by these names.
+    """
+    hints = dict(_current.get())
+    for name in _NAMES:
+        value = arguments.pop(name, None)
+        if value is not None:
+            hints[name] = _task_type(value) if name == "task_type" else value
+    return hints
+
+
+def _task_type(value: TaskType | str | None) -> TaskType | None:
+    try:
+        return None if value is None else TaskType(value)
+    except ValueError:
+        known = ", ".join(TaskType)
+        raise ConfigurationError(f"task_type: expected one of {known}; found {value!r}.") from None
+
+
+def warn_unknown(names: Iterable[str], known: Iterable[str], *, stacklevel: int = 2) -> None:
+    """Warn of arguments that mean nothing, with the nearest name that does.
+
+    Args:
+        names: what was given.
+        known: what there is.
+        stacklevel: of the warning, as `warnings.warn` counts it from the caller.
+    """
+    known = list(known)
+    for name in [name for name in names if name not in known]:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        text = f"Unknown argument {name!r} is ignored.{hint}"
+        warnings.warn(text, RoutedOllamaWarning, stacklevel=stacklevel + 1)

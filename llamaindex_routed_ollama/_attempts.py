@@ -1,0 +1,302 @@
+"""How an attempt is sent through a plain ``Ollama``, and the events it fires on the way.
+
+The plain class's public methods are called, so each attempt fires LlamaIndex's own pair of events and names the model
+that was asked; the outer methods fire none. Attempts tell the user's own callback manager, for another would begin a
+trace of its own, and through it the router's recorder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import aclosing, closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.callbacks.base_handler import BaseCallbackHandler
+from llama_index.core.instrumentation.span import active_span_id
+from llama_index.llms.ollama import Ollama
+
+from llamaindex_routed_ollama._candidates import Candidates
+from llamaindex_routed_ollama._messages import CHUNKS, continued, line_of, usable
+from llamaindex_routed_ollama.callbacks import EVENT_KEY, PerformanceEventHandler
+from llamaindex_routed_ollama.events import AttemptFailedEvent, dispatcher
+from routed_ollama import (
+    MEANINGS,
+    Attempt,
+    AttemptPlan,
+    EmptyAnswerError,
+    InvalidAnswerError,
+    TruncatedStreamError,
+    attempt_bounds,
+    classify,
+    describe,
+    seconds,
+)
+
+Check = Callable[[ChatResponse], str]
+"""Says what is wrong with a whole answer; empty when nothing is."""
+
+_SHOWN = 200
+"""Characters of an unfit answer that its error shows."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to the outer model, as its attempts need it.
+
+    Attributes:
+        messages: the conversation.
+        kwargs: what the caller passed, for ``Ollama``.
+        plan: the models to ask.
+        candidates: makes the ``Ollama`` of each.
+        recorder: the router's; hears the attempts.
+        manager: the user's.
+        rate_limiter: the outer model's; each attempt waits as it asks.
+        span_id: of the outer call, the parent of its attempts' spans.
+        check: refuses an answer that cannot be parsed as asked; None to take any.
+    """
+
+    messages: Sequence[ChatMessage]
+    kwargs: dict[str, Any]
+    plan: AttemptPlan
+    candidates: Candidates
+    recorder: PerformanceEventHandler
+    manager: CallbackManager
+    rate_limiter: Any = None
+    span_id: str | None = None
+    check: Check | None = None
+
+    @contextmanager
+    def inside(self) -> Generator[None]:
+        """Make the outer call's span the current one, for a call that happens after it has returned."""
+        token = active_span_id.set(self.span_id)
+        try:
+            yield
+        finally:
+            active_span_id.reset(token)
+
+
+class AttemptEvents(CallbackManager):
+    """The user's callback manager, and the router's recorder behind it, for one attempt."""
+
+    def __init__(self, request: Request, attempt: Attempt, more: Sequence[BaseCallbackHandler]) -> None:  # no super()
+        self._theirs = request.manager
+        self._heard_by = [handler for handler in more if handler not in request.manager.handlers]
+        self._request = request
+        self._attempt = attempt
+        self._mark = {
+            "router": request.recorder.router.id,
+            "request_id": attempt.request_id,
+            "attempt": attempt.number,
+            "model": attempt.model,
+            "host": attempt.host,
+            "task_type": request.plan.recommendation.task.task_type,
+            "resident": attempt.choice.resident,
+        }
+        self.last: ChatResponse | None = None
+        self.invalid: InvalidAnswerError | None = None
+
+    @property
+    def handlers(self) -> list[BaseCallbackHandler]:  # type: ignore[override]
+        """The user's."""
+        return self._theirs.handlers
+
+    def on_event_start(
+        self, event_type: CBEventType, payload: dict[str, Any] | None = None, *args: Any, **kwargs: Any
+    ) -> str:
+        """Pass an event on; the attempt's own says which it is."""
+        if event_type is not CBEventType.LLM:
+            return self._theirs.on_event_start(event_type, payload, *args, **kwargs)
+        payload = {**(payload or {}), EVENT_KEY: self._mark}
+        event_id = self._theirs.on_event_start(event_type, payload, *args, **kwargs)
+        for handler in (*self._heard_by, self._request.recorder):
+            handler.on_event_start(event_type, payload, event_id=event_id)
+        return event_id
+
+    def on_event_end(
+        self, event_type: CBEventType, payload: dict[str, Any] | None = None, event_id: str | None = None, **kwargs: Any
+    ) -> None:
+        """Pass an event on; the attempt's own end says besides what the framework's does not."""
+        if event_type is not CBEventType.LLM:
+            self._theirs.on_event_end(event_type, payload, event_id, **kwargs)
+            return
+        payload = self._completed(payload or {})
+        self._theirs.on_event_end(event_type, payload, event_id, **kwargs)
+        for handler in (*self._heard_by, self._request.recorder):
+            handler.on_event_end(event_type, payload, event_id=event_id or "")
+
+    def _completed(self, payload: dict[str, Any]) -> dict[str, Any]:
+        if self.last is not None:  # the last line is here: what happens to the connection after it breaks nothing
+            payload = {EventPayload.MESSAGES: self._request.messages, EventPayload.RESPONSE: self.last}
+        response, marks, first = payload.get(EventPayload.RESPONSE), self._attempt.allowance.marks, None
+        self._look_at(response)
+        if response is not None and usable(response) and marks is not None and marks.first_byte_at is not None:
+            first = marks.first_byte_at - (marks.sent_at or 0.0)
+        more = {
+            "request_sent": None if marks is None else marks.sent_at is not None,
+            "first_token_seconds": first,
+            "error": self.invalid,
+        }
+        return {**payload, EVENT_KEY: {**self._mark, **more}}
+
+    def _look_at(self, response: ChatResponse | None) -> None:
+        """Hold a whole answer against what was asked, unless its caller has had the beginning of it already."""
+        check = self._request.check
+        if check is None or response is None or self._request.plan.committed or not usable(response):
+            return
+        if problem := check(response):
+            text = " ".join((response.message.content or "").split())
+            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+            self.invalid = InvalidAnswerError(
+                f"{self._attempt.model} answered {shown!r}, which is not as asked: {problem}"
+            )
+
+    def start_trace(self, trace_id: str | None = None) -> None:
+        """Pass on."""
+        self._theirs.start_trace(trace_id)
+
+    def end_trace(self, trace_id: str | None = None, trace_map: dict[str, list[str]] | None = None) -> None:
+        """Pass on."""
+        self._theirs.end_trace(trace_id, trace_map)
+
+    @property
+    def trace_map(self) -> dict[str, list[str]]:
+        """The user's."""
+        return self._theirs.trace_map
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One attempt: its plain model, its events, and what is asked of its answer."""
+
+    request: Request
+    attempt: Attempt
+    inner: Ollama
+    events: AttemptEvents
+
+    @property
+    def messages(self) -> Sequence[ChatMessage]:
+        return continued(self.request.messages, self.attempt)
+
+    def whole(self, response: ChatResponse) -> ChatResponse:
+        """Refuse an answer that is empty, or not as asked."""
+        line = line_of(response)
+        self.attempt.load_seconds = seconds(line.get("load_duration"))
+        if self.events.invalid is not None:
+            raise self.events.invalid
+        if not usable(response):
+            self.attempt.unusable = response
+            raise EmptyAnswerError(f"{self.attempt.model} answered with nothing.")
+        return response
+
+    def ends(self, chunk: ChatResponse) -> bool:
+        """Note a chunk; True for the last line, after which the stream is to be ended before it is handed out."""
+        if not CHUNKS.done(chunk):
+            return False
+        self.events.last = chunk
+        return True
+
+    def accept(self) -> None:
+        if self.events.invalid is not None:
+            raise self.events.invalid
+
+    def nothing(self) -> TruncatedStreamError:
+        return TruncatedStreamError(f"No data received from Ollama stream: {self.attempt.model} sent no answer.")
+
+
+@contextmanager
+def _run(request: Request, attempt: Attempt) -> Generator[_Run]:
+    """One attempt: its model with the events of this request, and an event of its own when it fails."""
+    events = AttemptEvents(request, attempt, request.candidates.handlers_of(attempt.candidate))
+    plain = request.candidates.plain(attempt.candidate, attempt.allowance.num_ctx)
+    update: dict[str, Any] = {"callback_manager": events}
+    if request.rate_limiter is not None:
+        update["rate_limiter"] = request.rate_limiter
+    try:
+        yield _Run(request, attempt, plain.model_copy(update=update), events)
+    except BaseException as error:
+        _tell(request, attempt, error)
+        raise
+
+
+def _tell(request: Request, attempt: Attempt, error: BaseException) -> None:
+    marks = attempt.allowance.marks
+    if not MEANINGS[classify(error, sent=None if marks is None else marks.sent_at is not None)].go_on:
+        return
+    dispatcher.event(
+        AttemptFailedEvent(
+            request_id=attempt.request_id,
+            model=attempt.model,
+            host=attempt.host,
+            attempt=attempt.number,
+            error=describe(error),
+            exception=error,
+            span_id=request.span_id,
+        )
+    )
+
+
+@contextmanager
+def _bounded(attempt: Attempt) -> Generator[None]:
+    """Carry the attempt's limits of time to the transport, for the call that sends."""
+    token = attempt_bounds.set(attempt.allowance.bounds)
+    try:
+        yield
+    finally:
+        attempt_bounds.reset(token)
+
+
+def send(request: Request, attempt: Attempt) -> ChatResponse:
+    """Ask an attempt's model for a whole answer."""
+    with _run(request, attempt) as run:
+        with _bounded(attempt):
+            response = run.inner.chat(run.messages, **request.kwargs)
+        return run.whole(response)
+
+
+async def asend(request: Request, attempt: Attempt) -> ChatResponse:
+    """Async form of ``send``."""
+    with _run(request, attempt) as run:
+        with _bounded(attempt):
+            response = await run.inner.achat(run.messages, **request.kwargs)
+        return run.whole(response)
+
+
+def send_stream(request: Request, attempt: Attempt) -> Generator[ChatResponse]:
+    """Ask an attempt's model for a stream. The end event comes before the last chunk is handed out."""
+    with _run(request, attempt) as run:
+        with request.inside():
+            stream = run.inner.stream_chat(run.messages, **request.kwargs)
+        with closing(stream) as chunks:
+            with _bounded(attempt):
+                chunk = next(chunks, None)
+            if chunk is None:
+                raise run.nothing()
+            while chunk is not None:
+                if run.ends(chunk):
+                    with suppress(Exception):
+                        next(chunks, None)
+                    run.accept()
+                yield chunk
+                chunk = next(chunks, None)
+
+
+async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[ChatResponse]:
+    """Async form of ``send_stream``."""
+    with _run(request, attempt) as run:
+        with request.inside():
+            stream = await run.inner.astream_chat(run.messages, **request.kwargs)
+        async with aclosing(stream) as chunks:
+            with _bounded(attempt):
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                raise run.nothing()
+            while chunk is not None:
+                if run.ends(chunk):
+                    with suppress(Exception):
+                        await anext(chunks, None)
+                    run.accept()
+                yield chunk
+                chunk = await anext(chunks, None)

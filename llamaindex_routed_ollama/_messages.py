@@ -1,0 +1,160 @@
+"""LlamaIndex's messages and responses, as the core sees them. Reads only: nothing a caller handed in is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
+
+from routed_ollama import Attempt, Candidate, Conversations, Message, continuation_messages, fingerprint, seconds
+
+_ROLES = {
+    MessageRole.CHATBOT: "assistant",
+    MessageRole.MODEL: "assistant",
+    MessageRole.FUNCTION: "tool",
+    MessageRole.DEVELOPER: "system",
+}
+
+
+def to_core(messages: Sequence[ChatMessage]) -> list[Message]:
+    """Return the conversation in the core's own words."""
+    return [_to_core(message) for message in messages]
+
+
+def _to_core(message: ChatMessage) -> Message:
+    blocks = message.blocks
+    return Message(
+        _ROLES.get(message.role, message.role.value),
+        text_of(message),
+        sum(isinstance(block, ImageBlock) for block in blocks),
+        tool_calls=len(_calls(message)),
+        thinking=any(isinstance(block, ThinkingBlock) for block in blocks),
+    )
+
+
+def text_of(message: ChatMessage) -> str:
+    """Return a message's plain text."""
+    return "".join(block.text for block in message.blocks if isinstance(block, TextBlock))
+
+
+def _calls(message: ChatMessage) -> list[Any]:
+    calls = [[block.tool_name, block.tool_kwargs] for block in message.blocks if isinstance(block, ToolCallBlock)]
+    return calls or list(message.additional_kwargs.get("tool_calls") or ())
+
+
+def _key(message: ChatMessage) -> str:
+    return f"message {fingerprint(text_of(message).strip(), _calls(message))}"
+
+
+def note_author(known: Conversations, response: ChatResponse, candidate: Candidate) -> None:
+    """Remember who wrote an answer: LlamaIndex's messages do not say."""
+    known.note(_key(response.message), candidate)
+
+
+def answering(known: Conversations, messages: Sequence[ChatMessage]) -> tuple[Candidate | None, bool]:
+    """Return who is answering a conversation, and whether it must stay so: its tool calls or reasoning are in it."""
+    for message in reversed(messages):
+        if message.role is MessageRole.ASSISTANT and (candidate := known.of(_key(message))):
+            return candidate, bool(_calls(message)) or any(isinstance(b, ThinkingBlock) for b in message.blocks)
+    return None, False
+
+
+def continued(messages: Sequence[ChatMessage], attempt: Attempt) -> Sequence[ChatMessage]:
+    """Return the messages to send: with what stands already, when an answer broke off."""
+    if not attempt.continues:
+        return messages
+    added = continuation_messages(attempt.continues, prefill=bool(attempt.info.continues_prefill))
+    return [*messages, *(ChatMessage(content=text, role=MessageRole(role)) for role, text in added)]
+
+
+def line_of(response: ChatResponse | None) -> Mapping[str, Any]:
+    """Return Ollama's own line of a response; of none, one that is not the last."""
+    raw = None if response is None else response.raw
+    if isinstance(raw, Mapping):
+        return raw
+    return {"done": False} if response is None else {}
+
+
+def usable(response: ChatResponse) -> bool:
+    """Whether a whole answer carries a tool call, reasoning, or text that is more than white space."""
+    return any(
+        isinstance(block, ToolCallBlock)
+        or (isinstance(block, ThinkingBlock) and bool(block.content))
+        or (isinstance(block, TextBlock) and bool(block.text.strip()))
+        for block in response.message.blocks
+    )
+
+
+class LlamaIndexChunks:
+    """How the core's loops look at LlamaIndex's chunks; see ``routed_ollama.ChunkView``."""
+
+    def text(self, chunk: ChatResponse, /) -> str:
+        """Return the plain text it adds."""
+        return chunk.delta or ""
+
+    def usable(self, chunk: ChatResponse, /) -> bool:
+        """Whether it carries a tool call, reasoning, or text that is more than white space."""
+        if chunk.delta and chunk.delta.strip():
+            return True
+        return bool(chunk.additional_kwargs.get("thinking_delta")) or not self.joinable(chunk)
+
+    def joinable(self, chunk: ChatResponse, /) -> bool:
+        """Whether it is plain text, which another model can go on with."""
+        return not isinstance(chunk.message.blocks[-1], ToolCallBlock)
+
+    def done(self, chunk: ChatResponse, /) -> bool:
+        """Whether it is the server's last line."""
+        return line_of(chunk).get("done") is True
+
+    def with_text(self, chunk: ChatResponse, text: str, /) -> ChatResponse:
+        """Return it with other text."""
+        return chunk.model_copy(update={"delta": text})
+
+    def with_route(self, chunk: ChatResponse, attempt: Attempt, /) -> ChatResponse:
+        """Put the route into what it carries of Ollama's line."""
+        line = line_of(chunk)
+        attempt.load_seconds = seconds(line.get("load_duration"))
+        chunk.raw = {**line, "routing": attempt.route()}
+        return chunk
+
+
+class JsonChunks(LlamaIndexChunks):
+    """Chunks of JSON that is parsed as it comes: it begins with the first bracket, and may change until then."""
+
+    def usable(self, chunk: ChatResponse, /) -> bool:
+        """Whether an object or an array may begin in it."""
+        return any(bracket in (chunk.delta or "") for bracket in "{[")
+
+
+CHUNKS = LlamaIndexChunks()
+JSON_CHUNKS = JsonChunks()
+
+
+class WholeText:
+    """Every chunk of LlamaIndex's says the whole text so far; after a seam that is more than its model wrote."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._thoughts: list[ThinkingBlock] = []
+
+    def before_seam(self, chunk: ChatResponse) -> None:
+        """Remember what a chunk added that was handed out before any seam."""
+        self._text.append(chunk.delta or "")
+        if not self._thoughts or len(chunk.message.blocks) > 1:
+            self._thoughts = [block for block in chunk.message.blocks if isinstance(block, ThinkingBlock)]
+
+    def after_seam(self, chunk: ChatResponse) -> ChatResponse:
+        """Return a chunk of the model that goes on, with the whole text."""
+        self._text.append(chunk.delta or "")
+        own = [block for block in chunk.message.blocks if not isinstance(block, TextBlock | ThinkingBlock)]
+        blocks = [*self._thoughts, TextBlock(text="".join(self._text)), *own]
+        return chunk.model_copy(update={"message": ChatMessage(role=chunk.message.role, blocks=blocks)})

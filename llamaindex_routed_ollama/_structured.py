@@ -1,0 +1,176 @@
+"""Structured output by Ollama's own schema, with the parser inside: what cannot be parsed is a failure like another."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Sequence
+from typing import Any, cast
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ChatResponseAsyncGen, ChatResponseGen
+from llama_index.core.llms.llm import Model
+from llama_index.core.program.utils import FlexibleModel, process_streaming_objects
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.types import PydanticProgramMode
+from pydantic import BaseModel, ValidationError
+
+from llamaindex_routed_ollama._attempts import Check
+from llamaindex_routed_ollama._fields import Fields
+from llamaindex_routed_ollama._messages import CHUNKS, JSON_CHUNKS, LlamaIndexChunks
+
+_SHOWN = 200
+"""Characters of a parser's complaint that an error shows."""
+
+
+class Structured(Fields):
+    """The four ``structured_predict`` methods; see ``RoutedOllama``."""
+
+    def _chat(
+        self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], check: Check | None = None
+    ) -> ChatResponse:
+        raise NotImplementedError
+
+    async def _achat(
+        self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], check: Check | None = None
+    ) -> ChatResponse:
+        raise NotImplementedError
+
+    def _stream_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        kwargs: dict[str, Any],
+        check: Check | None = None,
+        view: LlamaIndexChunks = CHUNKS,
+    ) -> ChatResponseGen:
+        raise NotImplementedError
+
+    def _astream_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        kwargs: dict[str, Any],
+        check: Check | None = None,
+        view: LlamaIndexChunks = CHUNKS,
+    ) -> ChatResponseAsyncGen:
+        raise NotImplementedError
+
+    @property
+    def _native(self) -> bool:
+        return self.pydantic_program_mode is PydanticProgramMode.DEFAULT
+
+    def structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """Return an answer as an object of ``output_cls``; a model whose answer is none is followed by the next.
+
+        Raises:
+            AllModelsFailedError: no model's answer could be parsed; shows what each answered, shortened.
+            InvalidAnswerError: the one model's could not.
+        """
+        if not self._native:
+            return cast("Model", super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
+        response = self._chat(*_asked(output_cls, prompt, llm_kwargs, prompt_args), check=_check(output_cls))
+        return _parsed(output_cls, response)
+
+    async def astructured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """Async form of ``structured_predict``."""
+        if not self._native:
+            return cast("Model", await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
+        response = await self._achat(*_asked(output_cls, prompt, llm_kwargs, prompt_args), check=_check(output_cls))
+        return _parsed(output_cls, response)
+
+    def stream_structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Model | FlexibleModel, None, None]:
+        """Stream objects that fill up as the answer comes."""
+        if not self._native:
+            return super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+        asked = _asked(output_cls, prompt, llm_kwargs, prompt_args)
+        responses = self._stream_chat(*asked, check=_check(output_cls), view=JSON_CHUNKS)
+
+        def objects() -> Generator[Model | FlexibleModel, None, None]:
+            partial = _Partial(output_cls)
+            for response in responses:
+                yield from partial.of(response)
+
+        return objects()
+
+    async def astream_structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Model | FlexibleModel, None]:
+        """Async form of ``stream_structured_predict``."""
+        if not self._native:
+            return await super().astream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+        asked = _asked(output_cls, prompt, llm_kwargs, prompt_args)
+        responses = self._astream_chat(*asked, check=_check(output_cls), view=JSON_CHUNKS)
+
+        async def objects() -> AsyncGenerator[Model | FlexibleModel, None]:
+            partial = _Partial(output_cls)
+            async for response in responses:
+                for one in partial.of(response):
+                    yield one
+
+        return objects()
+
+
+def _parsed(output_cls: type[Model], response: ChatResponse) -> Model:
+    found: Model = output_cls.model_validate_json(response.message.content or "")
+    return found
+
+
+def _asked(
+    output_cls: type[BaseModel],
+    prompt: PromptTemplate,
+    llm_kwargs: dict[str, Any] | None,
+    prompt_args: dict[str, Any],
+) -> tuple[list[ChatMessage], dict[str, Any]]:
+    """Return messages and arguments; the caller's are not changed."""
+    return prompt.format_messages(**prompt_args), {**(llm_kwargs or {}), "format": output_cls.model_json_schema()}
+
+
+def _check(output_cls: type[BaseModel]) -> Check:
+    def problem(response: ChatResponse) -> str:
+        try:
+            output_cls.model_validate_json(response.message.content or "")
+        except ValidationError as error:
+            return " ".join(str(error).split())[:_SHOWN]
+        return ""
+
+    return problem
+
+
+class _Partial:
+    """Objects out of an answer that is still on its way, as the plain class makes them."""
+
+    def __init__(self, output_cls: type[BaseModel]) -> None:
+        self._output_cls = output_cls
+        self._current: list[Any] | None = None
+
+    def of(self, response: ChatResponse) -> list[Any]:
+        try:
+            found: Any = process_streaming_objects(
+                response,
+                self._output_cls,
+                cur_objects=self._current,
+                allow_parallel_tool_calls=False,
+                flexible_mode=True,
+            )
+        except Exception:  # noqa: BLE001 (as the plain class: what cannot be parsed yet is waited for)
+            return []
+        self._current = found if isinstance(found, list) else [found]
+        return [found]

@@ -1,0 +1,443 @@
+"""``RoutedOllama``: one LlamaIndex LLM over all the models a person has in Ollama.
+
+Framework plumbing only: what is chosen, and what happens when a model fails, is the core's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from llama_index.core.base.llms.generic_utils import (
+    achat_to_completion_decorator,
+    astream_chat_to_completion_decorator,
+    chat_to_completion_decorator,
+    stream_chat_to_completion_decorator,
+)
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+)
+from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
+from llama_index.core.instrumentation.span import active_span_id
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.llms.ollama import Ollama
+from ollama import AsyncClient, Client
+from pydantic import PrivateAttr
+
+from llamaindex_routed_ollama._attempts import Check, Request, asend, asend_stream, send, send_stream
+from llamaindex_routed_ollama._candidates import DEFAULT_CONTEXT_WINDOW
+from llamaindex_routed_ollama._messages import CHUNKS, LlamaIndexChunks, WholeText, answering, note_author, to_core
+from llamaindex_routed_ollama._runtime import Runtime
+from llamaindex_routed_ollama._structured import Structured
+from llamaindex_routed_ollama.events import AnswerContinuedEvent, RouteDecidedEvent, dispatcher
+from routed_ollama import (
+    Attempt,
+    AttemptPlan,
+    Candidate,
+    Needs,
+    OwnRouter,
+    acall,
+    astream,
+    call,
+    request_hints,
+    stream,
+    warn_unknown,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from llama_index.core.tools.types import BaseTool
+
+_RENAMED = {"timeout": "request_timeout"}
+_OPTIONS = {"max_tokens": "num_predict", "stop": "stop", "num_predict": "num_predict", "num_ctx": "num_ctx"}
+"""Names of other classes for what is an option of Ollama's, and so belongs into ``additional_kwargs``."""
+
+
+class RoutedOllama(Structured):
+    """One LLM over all the models you have in Ollama.
+
+    For each request it reads the task, picks the model that answers it best now, and when that model fails it answers
+    with another. It takes the place of ``Ollama``: every argument, method and event of that is here.
+
+    Args:
+        model: the preferred one; it answers unless another is expected to do better by a margin, or it cannot.
+        client: used for candidates that are built by name, as it is.
+        async_client: as ``client``.
+        **fields: the router's own (``models``, ``hosts``, ``prefer``, ``config``, ``router``, ``store``, ``learn``,
+            ``mid_stream``, ``max_attempts``, ``timeouts``, ``api_key``, ``client_kwargs``) and those of ``Ollama``
+            (``temperature``, ``context_window`` in tokens, ``request_timeout`` in seconds, ``thinking``, ...).
+
+    Raises:
+        AllModelsFailedError: every model that was asked failed; lists each attempt with its cause. A sole candidate's
+            own error is raised unchanged.
+        NoModelError, ContextLengthError, HostUnreachableError: nothing could be asked; says why and what to do.
+
+    Example:
+        >>> llm = RoutedOllama(models=["llama3.1:8b", "qwen2.5-coder:7b"], temperature=0, store="memory")
+        >>> llm.metadata.context_window
+        8192
+
+    ``llm.chat(messages).raw["routing"]`` says who answered, and why.
+    """
+
+    _runtime: Runtime | None = PrivateAttr(default=None)
+    _clients: tuple[Client | None, AsyncClient | None] = PrivateAttr(default=(None, None))
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        client: Client | None = None,
+        async_client: AsyncClient | None = None,
+        **fields: Any,
+    ) -> None:
+        super().__init__(model=model, **_known(type(self), fields))
+        self._clients = (client, async_client)
+        self._prepare()
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which it is serialised."""
+        return "RoutedOllama_llm"
+
+    def _prepare(self) -> Runtime:
+        runtime = self._runtime = Runtime.of(self, self._clients)
+        self.__dict__["router"] = runtime.router
+        return runtime
+
+    @property
+    def _running(self) -> Runtime:
+        return self._runtime or self._prepare()
+
+    # --- copies -------------------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A changed field is in force from the next request on; a callback manager changes nothing that is built."""
+        super().__setattr__(name, value)
+        if name in type(self).model_fields and name not in {"callback_manager", "rate_limiter"}:
+            self._runtime = None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy; one with other fields builds its candidates anew."""
+        made = self.__deepcopy__() if deep else super().model_copy()
+        for name, value in (update or {}).items():
+            setattr(made, name, value)
+        return made
+
+    def __deepcopy__(self, _memo: dict[int, Any] | None = None) -> Self:
+        """Rebuild it from its fields: clients cannot be copied; the router is shared."""
+        made = super().model_copy()
+        for name, value in self.__dict__.items():
+            made.__dict__[name] = type(value)(value) if type(value) in {list, dict} else value
+        made._runtime = None  # noqa: SLF001 (a copy of this very class)
+        return made
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return what is pickled: fields, not clients, and no router that is made anew from them."""
+        kept = {name: value for name, value in self.__dict__.items() if name != "callback_manager"}
+        if isinstance(self.router, OwnRouter):
+            kept["router"] = None
+        kept["models"] = None if self.models is None else [_packed(entry) for entry in self.models]
+        return {"__dict__": kept, "__pydantic_fields_set__": set(self.model_fields_set)}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Take fields back, and make what is not pickled."""
+        self.__init__(**state["__dict__"])  # type: ignore[misc]
+
+    # --- what LlamaIndex asks about it --------------------------------------------------------------------------------
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What engines and memories size their prompts by. Asks nobody, and stays the same."""
+        return LLMMetadata(
+            context_window=self.context_window if self.context_window > 0 else DEFAULT_CONTEXT_WINDOW,
+            num_output=DEFAULT_NUM_OUTPUTS,
+            model_name=self.model or "routed-ollama",
+            is_chat_model=True,
+            is_function_calling_model=self.is_function_calling_model,
+        )
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return what traces may know: no URL, no header."""
+        return {
+            "class_name": self.class_name(),
+            "model": self.model,
+            "temperature": self.temperature,
+            **self.metadata.model_dump(),
+        }
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Return an answer; ``tools``, ``think``, ``format`` as in ``Ollama``, ``model``, ``task_type``, ``prefer``."""
+        return self._chat(messages, kwargs)
+
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Async form of ``chat``."""
+        return await self._achat(messages, kwargs)
+
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Stream an answer; see ``chat``."""
+        return self._stream_chat(messages, kwargs)
+
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """Async form of ``stream_chat``."""
+        return self._astream_chat(messages, kwargs)
+
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: ARG002
+        """Return a completion."""
+        return chat_to_completion_decorator(self.chat)(prompt, **kwargs)
+
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: ARG002
+        """Async form of ``complete``."""
+        return await achat_to_completion_decorator(self.achat)(prompt, **kwargs)
+
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:  # noqa: ARG002
+        """Stream a completion."""
+        return stream_chat_to_completion_decorator(self.stream_chat)(prompt, **kwargs)
+
+    async def astream_complete(
+        self,
+        prompt: str,
+        formatted: bool = False,  # noqa: ARG002 (the framework's signature)
+        **kwargs: Any,
+    ) -> CompletionResponseAsyncGen:
+        """Async form of ``stream_complete``."""
+        return await astream_chat_to_completion_decorator(self.astream_chat)(prompt, **kwargs)
+
+    def _chat(
+        self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], check: Check | None = None
+    ) -> ChatResponse:
+        running, hints = self._running, self._hints(messages, kwargs)
+        plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
+        request = self._request(plan, messages, kwargs, active_span_id.get(), check)
+        return self._routed(plan, call(plan, lambda attempt: send(request, attempt)))
+
+    async def _achat(
+        self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], check: Check | None = None
+    ) -> ChatResponse:
+        running, hints = self._running, self._hints(messages, kwargs)
+        plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
+        request = self._request(plan, messages, kwargs, active_span_id.get(), check)
+        return self._routed(plan, await acall(plan, lambda attempt: asend(request, attempt)))
+
+    def _stream_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        kwargs: dict[str, Any],
+        check: Check | None = None,
+        view: LlamaIndexChunks = CHUNKS,
+    ) -> ChatResponseGen:
+        running, hints, span_id = self._running, self._hints(messages, kwargs), active_span_id.get()
+
+        def chunks() -> Generator[ChatResponse, None, None]:
+            plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
+            request = self._request(plan, messages, kwargs, span_id, check)
+            handed = _HandedOut(self, request)
+            for chunk in stream(plan, lambda attempt: send_stream(request, handed.by(attempt)), view):
+                yield handed.out(chunk)
+
+        return chunks()
+
+    def _astream_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        kwargs: dict[str, Any],
+        check: Check | None = None,
+        view: LlamaIndexChunks = CHUNKS,
+    ) -> ChatResponseAsyncGen:
+        running, hints, span_id = self._running, self._hints(messages, kwargs), active_span_id.get()
+
+        async def chunks() -> AsyncGenerator[ChatResponse, None]:
+            plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
+            request = self._request(plan, messages, kwargs, span_id, check)
+            handed = _HandedOut(self, request)
+            async with aclosing(
+                astream(plan, lambda attempt: asend_stream(request, handed.by(attempt)), view)
+            ) as source:
+                async for chunk in source:
+                    yield handed.out(chunk)
+
+        return chunks()
+
+    def _hints(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return what the plan needs to know; takes what concerns the routing alone out of the call's arguments."""
+        if not messages:  # Ollama would only load the model for it, and each in turn
+            raise ValueError("There are no messages, so there is nothing to answer.")
+        hints = request_hints(kwargs)
+        running = self._running
+        sticky, stay = answering(running.router.conversations, messages)
+        limit = self.additional_kwargs.get("num_predict")
+        tools, form = kwargs.get("tools"), kwargs.get("format", "json" if self.json_mode else None)
+        sized = self.context_window > 0 or "num_ctx" in self.additional_kwargs
+        return {
+            "needs": Needs(
+                tools=bool(tools),
+                thinking=bool(kwargs.get("think") or self.thinking),
+                structured_output=bool(form),
+            ),
+            "task_type": hints.get("task_type"),
+            "prefer": hints.get("prefer") or self.prefer,
+            "session": hints.get("session"),
+            "preferred": self.model,
+            "first": (hints["model"],) if "model" in hints else (),
+            "sticky": sticky,
+            "stay": stay,
+            "extra_tokens": (len(str(tools)) + len(str(form))) // 4 if tools or form else 0,
+            "max_output_tokens": limit if isinstance(limit, int) and limit > 0 else None,
+            "joinable": not form,
+            "mid_stream": self.mid_stream,
+            "max_attempts": self.max_attempts,
+            "timeouts": running.timeouts,
+            "context": 0 if sized else DEFAULT_CONTEXT_WINDOW,
+        }
+
+    def _request(
+        self,
+        plan: AttemptPlan,
+        messages: Sequence[ChatMessage],
+        kwargs: dict[str, Any],
+        span_id: str | None,
+        check: Check | None,
+    ) -> Request:
+        running, found = self._running, plan.recommendation
+        dispatcher.event(
+            RouteDecidedEvent(
+                request_id=found.request_id,
+                model=found.model,
+                host=found.host,
+                task_type=found.task.task_type.value,
+                fallbacks=list(found.fallbacks),
+                reason=found.reason,
+                span_id=span_id,
+            )
+        )
+        return Request(
+            messages,
+            kwargs,
+            plan,
+            running.candidates,
+            running.recorder,
+            self.callback_manager,
+            self.rate_limiter,
+            span_id,
+            check,
+        )
+
+    def _routed(self, plan: AttemptPlan, response: ChatResponse) -> ChatResponse:
+        """Put the route into a whole answer, and remember who gave it."""
+        route = plan.route()
+        response.raw = {**(response.raw or {}), "routing": route}
+        self._remember(response, route)
+        return response
+
+    def _remember(self, response: ChatResponse, route: Mapping[str, Any]) -> None:
+        note_author(self._running.router.conversations, response, Candidate(route["model"], route["host"]))
+
+    # --- tools --------------------------------------------------------------------------------------------------------
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,  # noqa: ARG002 (the framework's signature)
+        allow_parallel_tool_calls: bool = False,  # noqa: ARG002
+        tool_required: bool = False,  # noqa: ARG002 (Ollama has no such thing; LlamaIndex looks for the name)
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Return the arguments of ``chat``; the caller's history is not changed."""
+        messages = list(chat_history or ())
+        if user_msg:
+            messages.append(ChatMessage(content=user_msg) if isinstance(user_msg, str) else user_msg)
+        specs = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
+        return {**kwargs, "messages": messages, "tools": specs or None}
+
+    def _validate_chat_with_tools_response(
+        self, response: ChatResponse, tools: Sequence[BaseTool], allow_parallel_tool_calls: bool = False, **kwargs: Any
+    ) -> ChatResponse:
+        plain = cast("Any", Ollama._validate_chat_with_tools_response)  # noqa: SLF001 (the plain class's own rule)
+        return cast("ChatResponse", plain(self, response, list(tools), allow_parallel_tool_calls, **kwargs))
+
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **_kwargs: Any
+    ) -> list[ToolSelection]:
+        """Return the tools that an answer calls.
+
+        Raises:
+            ValueError: it calls none, and that is an error.
+        """
+        plain = cast("Any", Ollama.get_tool_calls_from_response)
+        return cast("list[ToolSelection]", plain(self, response, error_on_no_tool_call=error_on_no_tool_call))
+
+
+class _HandedOut:
+    """What has been handed out of a stream: makes the whole text whole after a seam, and remembers who answered."""
+
+    def __init__(self, model: RoutedOllama, request: Request) -> None:
+        self._model = model
+        self._request = request
+        self._whole = WholeText()
+        self._seams = 0
+        self._attempt: Attempt | None = None
+
+    def by(self, attempt: Attempt) -> Attempt:
+        """Note who is asked."""
+        self._attempt = attempt
+        return attempt
+
+    def out(self, chunk: ChatResponse) -> ChatResponse:
+        plan = self._request.plan
+        if plan.continued_at:
+            if len(plan.continued_at) > self._seams and self._attempt is not None:
+                self._seam(plan.continued_at[-1], self._attempt)
+            chunk = self._whole.after_seam(chunk)
+        else:
+            self._whole.before_seam(chunk)
+        route = chunk.raw.get("routing") if isinstance(chunk.raw, Mapping) else None
+        if route is not None:
+            self._model._remember(chunk, route)  # noqa: SLF001 (its helper, in its module)
+        return chunk
+
+    def _seam(self, at: int, attempt: Attempt) -> None:
+        self._seams = len(self._request.plan.continued_at)
+        dispatcher.event(
+            AnswerContinuedEvent(
+                request_id=attempt.request_id,
+                model=attempt.model,
+                host=attempt.host,
+                continued_at=at,
+                span_id=self._request.span_id,
+            )
+        )
+
+
+def _known(kind: type[RoutedOllama], given: dict[str, Any]) -> dict[str, Any]:
+    """Map other classes' names, and warn of names that mean nothing here."""
+    fields = {_RENAMED.get(name, name): value for name, value in given.items() if name not in _OPTIONS}
+    options = {_OPTIONS[name]: value for name, value in given.items() if name in _OPTIONS and value is not None}
+    if options:
+        fields["additional_kwargs"] = {**(fields.get("additional_kwargs") or {}), **options}
+    retries = fields.pop("max_retries", None)
+    if retries is not None:
+        fields.setdefault("max_attempts", retries + 1)
+    if fields.get("additional_kwargs", {}) is None:
+        del fields["additional_kwargs"]
+    known = kind.model_fields
+    warn_unknown(fields, (*known, *_OPTIONS, *_RENAMED), stacklevel=4)
+    return {name: value for name, value in fields.items() if name in known}
+
+
+def _packed(entry: Any) -> Any:
+    if not isinstance(entry, Ollama):
+        return entry
+    return {name: getattr(entry, name) for name in entry.model_fields_set if name != "callback_manager"}
