@@ -36,6 +36,7 @@ from routed_ollama import (
     astream,
     call,
     estimate_tokens,
+    request_hints,
     stream,
 )
 
@@ -259,7 +260,9 @@ class RoutedChatOllama(Fields):
         """Return what the plan needs to know; takes what concerns the routing alone out of the call's arguments."""
         if not messages:  # Ollama would only load the model for it, and each in turn
             raise ValueError("There are no messages, so there is nothing to answer.")
-        model, task_type, prefer = kwargs.pop("model", None), kwargs.pop("task_type", None), kwargs.pop("prefer", None)
+        task_type = task_type_of(kwargs.pop("task_type", None))
+        prefer = preference_of(kwargs.pop("prefer", None))
+        hints = request_hints(kwargs)
         sticky, stay = answering(messages)
         options = kwargs.get("options") or {}
         limit = options.get("num_predict", self.num_predict)
@@ -270,10 +273,11 @@ class RoutedChatOllama(Fields):
                 thinking=bool(kwargs.get("reasoning", self.reasoning)),
                 structured_output=bool(form),
             ),
-            "task_type": task_type_of(task_type),
-            "prefer": preference_of(prefer or self.prefer),
+            "task_type": task_type or hints.get("task_type"),
+            "prefer": prefer or hints.get("prefer") or preference_of(self.prefer),
+            "session": hints.get("session"),
             "preferred": self.model,
-            "first": (model,) if model else (),
+            "first": (hints["model"],) if "model" in hints else (),
             "sticky": sticky,
             "stay": stay,
             "extra_tokens": (len(str(tools)) + len(str(form))) // 4 if tools or form else 0,

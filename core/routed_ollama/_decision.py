@@ -104,7 +104,7 @@ def decide(
     first = tuple(map(with_tag, hints.first))
     views = known.views.of(scope, (preferred, *first) if preferred else first)
     stays = (hints.sticky.model,) if hints.stay and hints.sticky is not None else ()
-    settings = _settings(config, hints, preferred, (*first, *stays))
+    settings = _settings(config, hints, preferred, tuple(dict.fromkeys((*first, *stays))))
     answers = any(view.reachable for view in views)
     if len(views) == 1 and views[0].named:  # this model and no other: it is asked whatever may be thought of it
         views = [_ungated(views[0])]
