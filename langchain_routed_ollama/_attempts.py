@@ -107,6 +107,11 @@ class _Run:
         self.over = True
         self.manager.on_llm_end(result)
 
+    def finished(self) -> None:
+        """A stream that has no last line is a failure, and is to be heard of as one."""
+        if not self.over:
+            raise TruncatedStreamError(f"The answer of {self.attempt.model} ended before its last line (no `done`).")
+
     def failed(self, error: BaseException) -> None:
         if self.over:  # left after the last chunk: nothing failed
             return
@@ -120,6 +125,7 @@ def _run(request: Request, attempt: Attempt) -> Generator[_Run]:
     run = _Run(request, attempt, request.chat(attempt))
     try:
         yield run
+        run.finished()
     except BaseException as error:
         run.failed(error)
         raise
