@@ -2,7 +2,7 @@
 
 Each attempt is a run of its own for the handlers that hear attempts: the router's recorder, and a user's
 ``attempt_callbacks``. The callback manager is made directly, never configured from context, because handlers of the
-outer request would then count every token twice (measured: facts/langchain.md, section 5).
+outer request would then count every token twice (measured: 20 for 10).
 """
 
 from __future__ import annotations

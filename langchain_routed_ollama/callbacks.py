@@ -68,7 +68,8 @@ class PerformanceCallbackHandler(BaseCallbackHandler):
     """
 
     run_inline = True
-    """Recording takes microseconds; a thread for it would cost more (measured: facts/langchain.md, section 5)."""
+    """Recording takes microseconds; a thread for it would cost more (a stream of 1,000 words,
+    async: 243 ms without a handler, 260 ms inline, 623 ms in threads)."""
 
     def __init__(self, router: Router, *, host: str | None = None) -> None:
         self.router = router

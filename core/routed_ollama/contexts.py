@@ -13,7 +13,7 @@ from typing import Any, Final
 from routed_ollama.types import Candidate, ModelInfo, TaskCharacteristics
 
 SERVER_DEFAULT: Final = 4096
-"""What Ollama allocates below 24 GiB of video memory, in tokens (facts/ollama.md, A2)."""
+"""What Ollama allocates below 24 GiB of video memory, in tokens (ollama v0.24, envconfig and sched)."""
 _ROOM_FOR_ANSWER: Final = 1024
 _ESTIMATE_MARGIN: Final = 1.1
 

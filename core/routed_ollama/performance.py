@@ -35,7 +35,7 @@ PRIOR_QUALITY_WEIGHT: Final = 5.0
 PRIOR_RATE_WEIGHT: Final = 1.5
 """Observations that the prior of a rate is worth. Small: a machine's speed is quickly known."""
 
-# Priors of speed come from the machine measured in facts/ollama.md, part B (135M parameters, one CPU thread: 42 tok/s
+# Priors of speed come from one machine's measurement (SmolLM2, 135M parameters, one CPU thread: 42 tok/s
 # decode, 150 tok/s prefill, 100 MB/s load), scaled with size as memory bandwidth does, and from the design's default
 # of 50 tok/s prefill. They only have to order models by size: the machine's own figures replace them at once.
 PRIOR_PREFILL: Final = 50.0

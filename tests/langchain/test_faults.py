@@ -197,3 +197,14 @@ def test_a_failed_model_is_remembered_and_not_asked_first_again(server):
     assert asked.count("bad:1b") == 3  # then its circuit was open
     assert llm.router.performance()["bad:1b"].success_rate == 0
     assert llm.router.health_check_all_models()["bad:1b"] == "unhealthy"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
+@pytest.mark.parametrize("name", ["ends without done", "empty answer", "error line in mid-stream", "500 at load"])
+def test_every_failure_is_in_the_record_of_the_model_that_failed(server, name, path):
+    llm = routed(server, FAULTS[name])
+    path(llm)
+    record = llm.router.performance()
+    assert record["bad:1b"].total_requests >= 1
+    assert record["bad:1b"].success_rate == 0
+    assert record["good:1b"].success_rate == 1
