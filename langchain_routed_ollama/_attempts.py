@@ -19,11 +19,11 @@ from langchain_core.outputs import ChatGenerationChunk, LLMResult
 from langchain_ollama import ChatOllama
 
 from langchain_routed_ollama._candidates import Candidates
-from langchain_routed_ollama._messages import CHUNKS, continued, joined, merged, seconds
+from langchain_routed_ollama._messages import CHUNKS, continued, joined, merged
 from langchain_routed_ollama.callbacks import METADATA_KEY
 from langchain_routed_ollama.errors import NoData
 from langchain_routed_ollama.structured import AnswerCheck
-from routed_ollama import Attempt, AttemptPlan, EmptyAnswerError, TruncatedStreamError, attempt_bounds
+from routed_ollama import Attempt, AttemptPlan, EmptyAnswerError, TruncatedStreamError, attempt_bounds, seconds
 
 
 @dataclass(frozen=True)

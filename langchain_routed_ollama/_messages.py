@@ -8,11 +8,9 @@ from typing import Any, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from routed_ollama import Attempt, AttemptPlan, Candidate, Message, continuation_messages, with_tag
+from routed_ollama import Attempt, AttemptPlan, Candidate, Message, continuation_messages, seconds, with_tag
 
 _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "function": "tool"}
-_SECOND = 1e9
-"""Nanoseconds; Ollama's durations are in them."""
 
 
 def to_core(messages: Sequence[BaseMessage]) -> list[Message]:
@@ -75,11 +73,6 @@ def continued(messages: list[BaseMessage], attempt: Attempt) -> list[BaseMessage
     added = continuation_messages(attempt.continues, prefill=bool(attempt.info.continues_prefill))
     kinds = {"assistant": AIMessage, "user": HumanMessage}
     return [*messages, *(kinds[role](content=text) for role, text in added)]
-
-
-def seconds(nanoseconds: Any) -> float | None:
-    """Return a duration of Ollama's in seconds; None when it is absent or not a number."""
-    return nanoseconds / _SECOND if isinstance(nanoseconds, int | float) and not isinstance(nanoseconds, bool) else None
 
 
 class LangChainChunks:

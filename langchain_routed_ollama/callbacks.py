@@ -7,9 +7,7 @@ history from traffic that is not routed.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -17,16 +15,13 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
-from langchain_routed_ollama._messages import seconds, to_core
+from langchain_routed_ollama._messages import to_core
 from routed_ollama import (
-    FailureKind,
     Outcome,
-    OutcomeKind,
     Router,
+    RunningRequest,
     TaskType,
     analyze,
-    assess_quality,
-    classify,
     default_host,
     normalize_host,
     with_tag,
@@ -37,18 +32,6 @@ METADATA_KEY = "routed_ollama"
 
 _MOST_RUNS = 10_000
 """Runs that are remembered at most: one that never reports its end must not stay for ever."""
-
-
-@dataclass(slots=True)
-class _Run:
-    model: str
-    host: str
-    task_type: TaskType
-    prompt: str
-    started: float
-    request_id: str | None = None
-    resident: bool | None = None
-    first_token: float | None = None
 
 
 class PerformanceCallbackHandler(BaseCallbackHandler):
@@ -75,7 +58,7 @@ class PerformanceCallbackHandler(BaseCallbackHandler):
         self.router = router
         self.host = normalize_host(host or default_host())
         self._own = False
-        self._runs: dict[UUID, _Run] = {}
+        self._runs: dict[UUID, RunningRequest] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -105,28 +88,29 @@ class PerformanceCallbackHandler(BaseCallbackHandler):
                 self._runs.pop(next(iter(self._runs)))
             self._runs[run_id] = run
 
-    def _attempt(self, mark: Mapping[str, Any], messages: list[list[BaseMessage]]) -> _Run:
-        return _Run(
+    def _attempt(self, mark: Mapping[str, Any], messages: list[list[BaseMessage]]) -> RunningRequest:
+        return RunningRequest(
             mark["model"],
             mark["host"],
             TaskType(mark["task_type"]),
             _prompt(messages),
-            time.perf_counter(),
             mark["request_id"],
             mark["resident"],
         )
 
-    def _plain(self, messages: list[list[BaseMessage]], metadata: Mapping[str, Any], kwargs: Mapping[str, Any]) -> _Run:
+    def _plain(
+        self, messages: list[list[BaseMessage]], metadata: Mapping[str, Any], kwargs: Mapping[str, Any]
+    ) -> RunningRequest:
         parameters = kwargs.get("invocation_params") or {}
         model = str(parameters.get("model") or metadata.get("ls_model_name") or "unknown")
         task = analyze(to_core([message for batch in messages for message in batch]))
-        return _Run(with_tag(model), self.host, task.task_type, _prompt(messages), time.perf_counter())
+        return RunningRequest(with_tag(model), self.host, task.task_type, _prompt(messages))
 
     def on_llm_new_token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Note when the first token came."""
         run = self._runs.get(run_id)
-        if run is not None and run.first_token is None and token:
-            run.first_token = time.perf_counter() - run.started
+        if run is not None and token:
+            run.token()
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Record an answer; one that holds nothing is a failure."""
@@ -141,9 +125,9 @@ class PerformanceCallbackHandler(BaseCallbackHandler):
         """
         run = self._pop(run_id)
         if run is not None:
-            self.router.record(_failed(run, error, sent=kwargs.get("request_sent")))
+            self.router.record(run.failed(error, sent=kwargs.get("request_sent")))
 
-    def _pop(self, run_id: UUID) -> _Run | None:
+    def _pop(self, run_id: UUID) -> RunningRequest | None:
         with self._lock:
             return self._runs.pop(run_id, None)
 
@@ -153,51 +137,19 @@ def _prompt(messages: list[list[BaseMessage]]) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _answered(run: _Run, response: LLMResult, *, judge: bool) -> Outcome:
+def _answered(run: RunningRequest, response: LLMResult, *, judge: bool) -> Outcome:
     generation = response.generations[0][0] if response.generations and response.generations[0] else None
     message = generation.message if isinstance(generation, ChatGeneration) else AIMessage(content="")
-    info = {**(getattr(generation, "generation_info", None) or {}), **message.response_metadata}
     usage = getattr(message, "usage_metadata", None) or {}
     text = generation.text if generation is not None else ""
     called = bool(getattr(message, "tool_calls", None))
-    empty = not (text.strip() or called or message.additional_kwargs.get("reasoning_content"))
-    return Outcome(
-        model=run.model,
-        host=run.host,
-        kind=OutcomeKind.FAILED if empty else OutcomeKind.OK,
-        failure=FailureKind.EMPTY.value if empty else None,
-        error="EmptyAnswerError" if empty else None,
-        task_type=run.task_type,
-        response_time=time.perf_counter() - run.started,
-        load_seconds=seconds(info.get("load_duration")),
-        first_token_seconds=run.first_token,
-        prompt_tokens=info.get("prompt_eval_count") or usage.get("input_tokens"),
-        prompt_seconds=seconds(info.get("prompt_eval_duration")),
-        output_tokens=info.get("eval_count") or usage.get("output_tokens"),
-        output_seconds=seconds(info.get("eval_duration")),
-        total_seconds=seconds(info.get("total_duration")),
-        quality=assess_quality(run.prompt, text, done_reason=info.get("done_reason")) if judge and text else None,
-        request_id=run.request_id,
-        was_resident=run.resident,
-        at=time.time(),
-    )
-
-
-def _failed(run: _Run, error: BaseException, *, sent: bool | None) -> Outcome:
-    kind = classify(error, sent=sent)
-    neutral = kind in {FailureKind.CANCELLED, FailureKind.CALLER}
-    return Outcome(
-        model=run.model,
-        host=run.host,
-        kind=OutcomeKind.CANCELLED if neutral else OutcomeKind.FAILED,
-        failure=kind.value,
-        error=type(error).__name__,
-        task_type=run.task_type,
-        response_time=time.perf_counter() - run.started,
-        first_token_seconds=run.first_token,
-        request_id=run.request_id,
-        was_resident=run.resident,
-        at=time.time(),
+    return run.answered(
+        {**(getattr(generation, "generation_info", None) or {}), **message.response_metadata},
+        text,
+        usable=bool(text.strip() or called or message.additional_kwargs.get("reasoning_content")),
+        judge=judge,
+        prompt_tokens=usage.get("input_tokens"),
+        output_tokens=usage.get("output_tokens"),
     )
 
 
