@@ -15,8 +15,7 @@ from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_ollama import ChatOllama
 from ollama import AsyncClient, Client
 
-from langchain_routed_ollama._clients import ClientSettings
-from routed_ollama import Candidate, default_host, normalize_host, with_tag
+from routed_ollama import Candidate, ClientSettings, default_host, normalize_host, with_tag
 
 
 class Candidates:
@@ -97,10 +96,27 @@ def candidate_of(model: ChatOllama) -> Candidate:
     return Candidate(with_tag(model.model), normalize_host(model.base_url or default_host()))
 
 
+def settings_of(model: Any, urls: Sequence[str] | None = None, **more: Any) -> ClientSettings:
+    """Return what a model's clients are made from.
+
+    Args:
+        model: ours or a plain one.
+        urls: its servers, as they were written; default a plain one's.
+        **more: see ``ClientSettings``.
+    """
+    return ClientSettings.of(
+        [model.base_url or default_host()] if urls is None else urls,
+        common=model.client_kwargs or {},
+        sync=model.sync_client_kwargs or {},
+        async_=model.async_client_kwargs or {},
+        **more,
+    )
+
+
 def _bounded_copy(model: ChatOllama) -> ChatOllama:
     """Return a copy whose waits are bounded. The user's own stays as it is, and so do clients of another kind."""
     made = model.model_copy()
-    host, clients = candidate_of(model).host, ClientSettings.of_ready(model)
+    host, clients = candidate_of(model).host, settings_of(model)
     if type(model._client) is Client:  # noqa: SLF001 (ChatOllama's only handle on its clients)
         made._client = Client(host=host, **clients.arguments(host, async_=False))  # noqa: SLF001
     if type(model._async_client) is AsyncClient:  # noqa: SLF001

@@ -9,13 +9,13 @@ import difflib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast, get_args
+from typing import Annotated, Any, Literal, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.chat_models import BaseChatModel
 from pydantic import ConfigDict, Field, SecretStr, SkipValidation, field_validator, model_validator
 
-from routed_ollama import ConfigurationError, MidStream, Prefer, RoutedOllamaWarning, Router, TaskType, Timeouts
+from routed_ollama import MidStream, Prefer, RoutedOllamaWarning, Router, Timeouts
 
 RENAMED = {"max_tokens": "num_predict", "request_timeout": "timeout"}
 """Names that other chat models use for the same thing."""
@@ -177,26 +177,3 @@ class Fields(BaseChatModel):
 
 def _shown(entry: Any) -> str:
     return entry if isinstance(entry, str) else f"{type(entry).__name__} {getattr(entry, 'model', '')}".strip()
-
-
-def task_type_of(value: Any) -> TaskType | None:
-    """Return the task type that a call names.
-
-    Raises:
-        ConfigurationError: there is no such one.
-    """
-    try:
-        return TaskType(str(value).lower()) if value else None
-    except ValueError:
-        raise ConfigurationError(f"task_type={value!r}: expected one of {', '.join(TaskType)}.") from None
-
-
-def preference_of(value: Any) -> Prefer | None:
-    """Return what a call prefers.
-
-    Raises:
-        ConfigurationError: there is no such preference.
-    """
-    if value is not None and value not in get_args(Prefer):
-        raise ConfigurationError(f"prefer={value!r}: expected one of {', '.join(get_args(Prefer))}.")
-    return cast("Prefer | None", value)

@@ -10,34 +10,17 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_ollama import ChatOllama
 from pydantic import ValidationError
 
-from langchain_routed_ollama._candidates import Candidates, candidate_of
-from langchain_routed_ollama._clients import ClientSettings
+from langchain_routed_ollama._candidates import Candidates, candidate_of, settings_of
 from langchain_routed_ollama._fields import OPTION_FIELDS, Fields
 from langchain_routed_ollama.callbacks import PerformanceCallbackHandler
-from routed_ollama import Candidate, ConfigurationError, Router, RouterConfig, Timeouts, default_host, with_tag
+from routed_ollama import Candidate, ClientSettings, Router, Timeouts, given_router, router_of, scope_of, server_urls
 
 MADE_FROM = ("hosts", "base_url", "config", "store", "learn", "api_key", "client_kwargs", "sync_client_kwargs")
 """Fields that a router is made from, and that no single request can be given."""
 
 
-class OwnRouter(Router):
-    """A router that a model made for itself, and makes anew when a field that it was made from changes.
-
-    Args:
-        model: whose router it is.
-        clients: its servers.
-        **settings: as for ``Router``.
-    """
-
-    def __init__(self, model: Fields, clients: ClientSettings, **settings: Any) -> None:
-        super().__init__(hosts=clients.all_urls(), client=clients.host_client, **settings)
-        self.urls = tuple(clients.urls.values())
-        self._made_from = {name: getattr(model, name) for name in MADE_FROM}
-
-    def suits(self, model: Fields) -> bool:
-        """Whether a model asks for nothing else than this router was made from; what it leaves out is no matter."""
-        given = {name: getattr(model, name) for name in MADE_FROM}
-        return all(value is None or value in ({}, self._made_from[name]) for name, value in given.items())
+def _made_from(model: Fields) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in MADE_FROM}
 
 
 @dataclass(frozen=True)
@@ -72,12 +55,11 @@ class Runtime:
             ConfigurationError: an argument is wrong.
         """
         ready = [entry for entry in model.models or () if isinstance(entry, ChatOllama)]
-        given = None if isinstance(model.router, OwnRouter) and not model.router.suits(model) else model.router
+        made_from = _made_from(model)
+        given = given_router(model.router, made_from)
         clients = _clients(model, given, ready)
-        router = given or _router(model, clients)
-        for url in clients.all_urls():  # a shared router may not know them yet
-            router.add_host(url, clients.host_client)
-        scope = _scope(model)
+        router = router_of(given, made_from, clients, _settings(model))
+        scope = scope_of(model.models, _candidate_of, "ChatOllama")
         own = tuple(model.attempt_callbacks or ())
         return cls(
             router=router,
@@ -138,53 +120,26 @@ _DECIDING = {"task_specific_models", "model_capabilities", "routing"}
 """Sections of the configuration that say who answers; none of them holds a secret."""
 
 
-def _urls(model: Fields, router: Router | None) -> list[str]:
-    """Return the servers that are the model's own, as they were written, credentials included."""
-    if model.hosts or model.base_url:
-        return list(model.hosts or [str(model.base_url)])
-    if router is not None:
-        return list(router.urls if isinstance(router, OwnRouter) else router.hosts)
-    if hosts := RouterConfig.load(model.config).hosts:
-        return list(hosts)
-    if model.models and all(isinstance(entry, ChatOllama) for entry in model.models):
-        return []  # their servers are enough
-    return [default_host()]
-
-
 def _clients(model: Fields, router: Router | None, ready: Sequence[ChatOllama]) -> ClientSettings:
-    key = None if model.api_key is None else model.api_key.get_secret_value()
-    others = {candidate_of(entry).host: ClientSettings.of_ready(entry) for entry in reversed(ready)}
-    return ClientSettings.of(model, _urls(model, router), api_key=key, timeout=model.timeout, others=others)
+    ready_alone = bool(model.models) and len(ready) == len(model.models or ())
+    return settings_of(
+        model,
+        server_urls(model.hosts, model.base_url, model.config, router, ready_alone=ready_alone),
+        api_key=None if model.api_key is None else model.api_key.get_secret_value(),
+        timeout=model.timeout,
+        others={candidate_of(entry).host: settings_of(entry) for entry in reversed(ready)},
+        **({} if router is None else {"lends": router.credentials}),
+    )
 
 
 def _options(model: Fields) -> dict[str, Any]:
     return {name: getattr(model, name) for name in OPTION_FIELDS if getattr(model, name) is not None}
 
 
-def _router(model: Fields, clients: ClientSettings) -> Router:
-    return OwnRouter(
-        model,
-        clients,
-        config=model.config,
-        prefer=model.prefer,
-        store=model.store,
-        learn=model.learn,
-        mid_stream=model.mid_stream,
-        timeouts=model.timeouts,
-    )
+def _settings(model: Fields) -> dict[str, Any]:
+    names = ("config", "prefer", "store", "learn", "mid_stream", "timeouts")
+    return {name: getattr(model, name) for name in names}
 
 
-def _scope(model: Fields) -> tuple[str | Candidate, ...] | None:
-    if model.models is None:
-        return None
-    scope: list[str | Candidate] = []
-    for entry in model.models:
-        if isinstance(entry, ChatOllama):
-            scope.append(candidate_of(entry))
-        elif isinstance(entry, str):
-            scope.append(with_tag(entry))
-        else:
-            raise ConfigurationError(f"models: expected names and ChatOllama instances, found {type(entry).__name__}.")
-    if not scope:
-        raise ConfigurationError("models is empty. Leave it out to use every installed chat model.")
-    return tuple(dict.fromkeys(scope))
+def _candidate_of(entry: Any) -> Candidate | None:
+    return candidate_of(entry) if isinstance(entry, ChatOllama) else None

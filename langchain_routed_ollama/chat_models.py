@@ -21,10 +21,10 @@ from langchain_ollama import ChatOllama
 from pydantic import BaseModel, PrivateAttr, model_validator
 
 from langchain_routed_ollama._attempts import Request, asend, asend_stream, send, send_stream
-from langchain_routed_ollama._fields import Fields, preference_of, task_type_of
+from langchain_routed_ollama._fields import Fields
 from langchain_routed_ollama._messages import CHUNKS, LangChainChunks, answering, result_of, to_core
 from langchain_routed_ollama._pickling import copied, packed, unpacked
-from langchain_routed_ollama._runtime import OwnRouter, Runtime
+from langchain_routed_ollama._runtime import Runtime
 from langchain_routed_ollama._version import __version__
 from langchain_routed_ollama.callbacks import METADATA_KEY
 from langchain_routed_ollama.errors import langchain_errors
@@ -32,9 +32,11 @@ from langchain_routed_ollama.structured import AnswerCheck, check_of
 from routed_ollama import (
     AttemptPlan,
     Needs,
+    OwnRouter,
     acall,
     astream,
     call,
+    checked_prefer,
     estimate_tokens,
     request_hints,
     stream,
@@ -260,8 +262,6 @@ class RoutedChatOllama(Fields):
         """Return what the plan needs to know; takes what concerns the routing alone out of the call's arguments."""
         if not messages:  # Ollama would only load the model for it, and each in turn
             raise ValueError("There are no messages, so there is nothing to answer.")
-        task_type = task_type_of(kwargs.pop("task_type", None))
-        prefer = preference_of(kwargs.pop("prefer", None))
         hints = request_hints(kwargs)
         sticky, stay = answering(messages)
         options = kwargs.get("options") or {}
@@ -273,8 +273,8 @@ class RoutedChatOllama(Fields):
                 thinking=bool(kwargs.get("reasoning", self.reasoning)),
                 structured_output=bool(form),
             ),
-            "task_type": task_type or hints.get("task_type"),
-            "prefer": prefer or hints.get("prefer") or preference_of(self.prefer),
+            "task_type": hints.get("task_type"),
+            "prefer": hints.get("prefer") or checked_prefer(self.prefer),
             "session": hints.get("session"),
             "preferred": self.model,
             "first": (hints["model"],) if "model" in hints else (),

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import httpx
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.llms.ollama import Ollama
 from llama_index.llms.ollama.base import DEFAULT_REQUEST_TIMEOUT
@@ -31,23 +30,20 @@ class Candidates:
     """Makes and keeps the plain model of each candidate.
 
     Args:
-        urls: base URLs as the user wrote them, credentials included.
         fields: of the plain class, for models that are built by name.
-        settings: what the user gave for the HTTP clients.
+        settings: what HTTP clients are made from.
         ready: ready-made models, used as they are.
         clients: the user's own sync and async client for models that are built by name; None where there is none.
     """
 
     def __init__(
         self,
-        urls: Sequence[str],
         fields: Mapping[str, Any],
         settings: ClientSettings,
         *,
         ready: Sequence[Ollama] = (),
         clients: tuple[Client | None, AsyncClient | None] = (None, None),
     ) -> None:
-        self._urls = {normalize_host(url): url for url in urls}
         self._fields = dict(fields)
         self._settings = settings
         self._theirs = clients
@@ -85,11 +81,10 @@ class Candidates:
     def _clients_of(self, host: str) -> tuple[Client, AsyncClient]:
         clients = self._clients.get(host)
         if clients is None:
-            url = self._urls.get(host, host)
             sync, async_ = self._theirs
             clients = (
-                sync or self._kept(_sync_client(host, self._settings, url)),
-                async_ or _async_client(host, self._settings, url),
+                sync or self._kept(_sync_client(host, self._settings)),
+                async_ or _async_client(host, self._settings),
             )
             self._clients[host] = clients
         return clients
@@ -99,9 +94,9 @@ class Candidates:
         made = ready.model_copy()
         settings = settings_of(ready)
         if made._client is None:  # noqa: SLF001 (asking the property would make one without bounds)
-            made._client = self._kept(_sync_client(candidate.host, settings, ready.base_url))  # noqa: SLF001
+            made._client = self._kept(_sync_client(candidate.host, settings))  # noqa: SLF001
         if made._async_client is None:  # noqa: SLF001
-            made._async_client = _async_client(candidate.host, settings, ready.base_url)  # noqa: SLF001
+            made._async_client = _async_client(candidate.host, settings)  # noqa: SLF001
         return made
 
     def _kept(self, client: Client) -> Client:
@@ -109,28 +104,25 @@ class Candidates:
         weakref.finalize(self, client.close)
         return client
 
-    def host_client(self, url: str) -> Callable[..., httpx.Client]:
-        """Return what makes the client that asks a host what it has, over the user's own settings."""
-        return self._settings.host_client(url)
-
     def handlers_of(self, candidate: Candidate) -> list[BaseCallbackHandler]:
         """Return a ready-made model's own handlers; they hear its attempts."""
         ready = self._ready.get(candidate)
         return [] if ready is None else list(ready.callback_manager.handlers)
 
 
-def _sync_client(host: str, settings: ClientSettings, url: str) -> Client:
-    return Client(host=host, **settings.arguments(url, async_=False, joined=True))
+def _sync_client(host: str, settings: ClientSettings) -> Client:
+    return Client(host=host, **settings.arguments(host, async_=False, joined=True))
 
 
-def _async_client(host: str, settings: ClientSettings, url: str) -> AsyncClient:
-    return AsyncClient(host=host, **settings.arguments(url, async_=True, joined=True))
+def _async_client(host: str, settings: ClientSettings) -> AsyncClient:
+    return AsyncClient(host=host, **settings.arguments(host, async_=True, joined=True))
 
 
 def settings_of(model: Ollama) -> ClientSettings:
     """Return a plain model's client settings. Its usual time limit was not chosen by anybody; the phases' own hold."""
     limit = None if model.request_timeout == DEFAULT_REQUEST_TIMEOUT else model.request_timeout
-    return ClientSettings({"headers": model.headers} if model.headers else {}, timeout=limit)
+    common = {"headers": model.headers} if model.headers else {}
+    return ClientSettings.of([model.base_url], common=common, timeout=limit)
 
 
 def candidate_of(model: Any) -> Candidate | None:

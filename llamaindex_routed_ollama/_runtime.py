@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -14,7 +13,17 @@ from llamaindex_routed_ollama._candidates import Candidates, candidate_of, setti
 from llamaindex_routed_ollama._fields import OPTION_FIELDS, Fields
 from llamaindex_routed_ollama.callbacks import PerformanceEventHandler
 from llamaindex_routed_ollama.events import circuit_changed
-from routed_ollama import Candidate, ClientSettings, OwnRouter, Router, Timeouts, scope_of, server_urls
+from routed_ollama import (
+    Candidate,
+    ClientSettings,
+    Router,
+    Timeouts,
+    given_router,
+    normalize_host,
+    router_of,
+    scope_of,
+    server_urls,
+)
 
 MADE_FROM = ("hosts", "base_url", "config", "store", "learn", "api_key", "headers", "client_kwargs")
 """Fields that a router is made from, and that no single request can be given."""
@@ -50,44 +59,33 @@ class Runtime:
             ConfigurationError: an argument is wrong.
         """
         ready = [entry for entry in model.models or () if isinstance(entry, Ollama)]
+        made_from = _made_from(model)
+        given = given_router(model.router, made_from)
+        settings = _clients(model, given, ready)
+        router = router_of(given, made_from, settings, _settings(model))
         scope = scope_of(model.models, candidate_of, "Ollama")
-        given = model.router
-        if isinstance(given, OwnRouter) and not given.suits(_made_from(model)):
-            given = None
-        urls = server_urls(model.hosts, model.base_url, model.config, given)
-        candidates = _candidates(model, urls, ready, clients)
-        router = given or _router(model, urls, candidates)
-        if not isinstance(router, OwnRouter) and (model.hosts or model.base_url):
-            for url in urls:
-                router.add_host(url, candidates.host_client(url))
-        for entry in ready:
-            router.add_host(entry.base_url, settings_of(entry).host_client(entry.base_url))
+        fields = {name: getattr(model, name) for name in OPTION_FIELDS}
+        candidates = Candidates(fields, settings, ready=ready, clients=clients)
         router.on_circuit_change(circuit_changed)
         timeouts = None if model.timeouts is None else Timeouts.of(model.timeouts)
         return cls(router, candidates, scope, PerformanceEventHandler.of_attempts(router), timeouts)
 
 
-def _candidates(
-    model: Fields, urls: Sequence[str], ready: Sequence[Ollama], clients: tuple[Client | None, AsyncClient | None]
-) -> Candidates:
-    key = os.environ.get("OLLAMA_API_KEY") if model.api_key is None else model.api_key.get_secret_value()
+def _clients(model: Fields, router: Router | None, ready: Sequence[Ollama]) -> ClientSettings:
     common = dict(model.client_kwargs)
     if model.headers:
         common["headers"] = {**(common.get("headers") or {}), **model.headers}
-    settings = ClientSettings(common, api_key=key or None, timeout=model.request_timeout)
-    fields = {name: getattr(model, name) for name in OPTION_FIELDS}
-    return Candidates(urls, fields, settings, ready=ready, clients=clients)
-
-
-def _router(model: Fields, urls: Sequence[str], candidates: Candidates) -> Router:
-    return OwnRouter(
-        _made_from(model),
-        urls,
-        config=model.config,
-        prefer=model.prefer,
-        store=model.store,
-        learn=model.learn,
-        mid_stream=model.mid_stream,
-        timeouts=model.timeouts,
-        client=candidates.host_client(""),
+    ready_alone = bool(model.models) and len(ready) == len(model.models or ())
+    return ClientSettings.of(
+        server_urls(model.hosts, model.base_url, model.config, router, ready_alone=ready_alone),
+        common=common,
+        api_key=None if model.api_key is None else model.api_key.get_secret_value(),
+        timeout=model.request_timeout,
+        others={normalize_host(entry.base_url): settings_of(entry) for entry in reversed(ready)},
+        **({} if router is None else {"lends": router.credentials}),
     )
+
+
+def _settings(model: Fields) -> dict[str, Any]:
+    names = ("config", "prefer", "store", "learn", "mid_stream", "timeouts")
+    return {name: getattr(model, name) for name in names}

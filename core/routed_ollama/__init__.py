@@ -18,7 +18,7 @@ from routed_ollama._defaults import (
     set_default_router,
 )
 from routed_ollama._version import __version__
-from routed_ollama.adapters import OwnRouter, scope_of, server_urls
+from routed_ollama.adapters import OwnRouter, given_router, router_of, scope_of, server_urls
 from routed_ollama.agent import AgentInterface, AgentResponse, EnhancedAgentInterface, create_agent
 from routed_ollama.analysis import analyze, estimate_tokens
 from routed_ollama.catalog import Catalog, with_tag
@@ -56,7 +56,7 @@ from routed_ollama.fallback import (
     stream,
 )
 from routed_ollama.health import HealthMonitor
-from routed_ollama.hints import request_hints, routing, warn_unknown
+from routed_ollama.hints import checked_prefer, checked_task_type, request_hints, routing, warn_unknown
 from routed_ollama.outcomes import RunningRequest, seconds
 from routed_ollama.performance import PerformanceHistory
 from routed_ollama.quality import assess_quality
@@ -157,6 +157,8 @@ __all__ = [
     "attempt_bounds",
     "build_transport",
     "call",
+    "checked_prefer",
+    "checked_task_type",
     "classify",
     "continuation_messages",
     "create_agent",
@@ -166,10 +168,12 @@ __all__ = [
     "estimate_tokens",
     "fingerprint",
     "get_model_recommendations",
+    "given_router",
     "health_check_models",
     "normalize_host",
     "open_store",
     "request_hints",
+    "router_of",
     "routing",
     "scope_of",
     "score_models",

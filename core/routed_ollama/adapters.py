@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from routed_ollama.catalog import with_tag
+from routed_ollama.clients import ClientSettings
 from routed_ollama.config import RouterConfig, default_host
 from routed_ollama.errors import ConfigurationError
 from routed_ollama.router import Router
@@ -17,13 +18,13 @@ class OwnRouter(Router):
 
     Args:
         made_from: the fields it is made from.
-        urls: its servers, credentials included.
+        clients: its servers, and what their clients are made from.
         **settings: as for ``Router``.
     """
 
-    def __init__(self, made_from: Mapping[str, Any], urls: Sequence[str], **settings: Any) -> None:
-        super().__init__(hosts=urls, **settings)
-        self.urls = tuple(urls)
+    def __init__(self, made_from: Mapping[str, Any], clients: ClientSettings, **settings: Any) -> None:
+        super().__init__(hosts=clients.all_urls(), client=clients.host_client, **settings)
+        self.urls = tuple((clients.urls or {}).values())
         self._made_from = dict(made_from)
 
     def suits(self, given: Mapping[str, Any]) -> bool:
@@ -31,7 +32,24 @@ class OwnRouter(Router):
         return all(value is None or value in ({}, self._made_from.get(name)) for name, value in given.items())
 
 
-def server_urls(hosts: Sequence[str] | None, base_url: str | None, config: Any, router: Router | None) -> list[str]:
+def given_router(router: Router | None, made_from: Mapping[str, Any]) -> Router | None:
+    """Return the router that is to be used; None for one that is to be made.
+
+    Args:
+        router: what a model has: the user's, or one of its own from before a field changed.
+        made_from: the fields that a router is made from, as they are now.
+    """
+    return None if isinstance(router, OwnRouter) and not router.suits(made_from) else router
+
+
+def server_urls(
+    hosts: Sequence[str] | None,
+    base_url: str | None,
+    config: Any,
+    router: Router | None,
+    *,
+    ready_alone: bool = False,
+) -> list[str]:
     """Return the servers that are a model's own, as they were written, credentials included.
 
     Args:
@@ -39,12 +57,31 @@ def server_urls(hosts: Sequence[str] | None, base_url: str | None, config: Any, 
         base_url: one server, where it was given.
         config: where the servers are found else.
         router: one that is used already, whose servers they are else.
+        ready_alone: whether all models are ready-made ones, whose servers are enough.
     """
     if hosts or base_url:
         return list(hosts or [str(base_url)])
     if router is not None:
         return list(router.urls if isinstance(router, OwnRouter) else router.hosts)
-    return list(RouterConfig.load(config).hosts) or [default_host()]
+    return list(RouterConfig.load(config).hosts) or ([] if ready_alone else [default_host()])
+
+
+def router_of(
+    given: Router | None, made_from: Mapping[str, Any], clients: ClientSettings, settings: Mapping[str, Any]
+) -> Router:
+    """Return the router of a model: the given one, told of the model's servers, or one that is made.
+
+    Args:
+        given: the router that is to be used; None for one that is to be made.
+        made_from: the fields that it is made from.
+        clients: the model's servers, and what their clients are made from.
+        settings: as for ``Router``.
+    """
+    if given is None:
+        return OwnRouter(made_from, clients, **settings)
+    for url in clients.all_urls():  # a shared router may not know them yet
+        given.add_host(url, clients.host_client)
+    return given
 
 
 def scope_of(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 from routed_ollama.errors import ConfigurationError, RoutedOllamaWarning
 from routed_ollama.types import Prefer, TaskType
@@ -49,9 +49,12 @@ def routing(
         ...     sorted(request_hints({}))
         ['prefer', 'task_type']
     """
-    given = {"prefer": prefer, "task_type": _task_type(task_type), "model": model, "session": session}
-    if prefer is not None and prefer not in get_args(Prefer):
-        raise ConfigurationError(f"prefer: expected one of {', '.join(get_args(Prefer))}, found {prefer!r}.")
+    given = {
+        "prefer": checked_prefer(prefer),
+        "task_type": checked_task_type(task_type),
+        "model": model,
+        "session": session,
+    }
     token = _current.set({**_current.get(), **{name: value for name, value in given.items() if value is not None}})
     try:
         yield
@@ -67,21 +70,45 @@ def request_hints(arguments: MutableMapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         Those that are given, by these names.
+
+    Raises:
+        ConfigurationError: a value is none of those there are.
     """
     hints = dict(_current.get())
     for name in _NAMES:
         value = arguments.pop(name, None)
         if value is not None:
-            hints[name] = _task_type(value) if name == "task_type" else value
+            check = _CHECKS.get(name)
+            hints[name] = value if check is None else check(value)
     return hints
 
 
-def _task_type(value: TaskType | str | None) -> TaskType | None:
+def checked_task_type(value: TaskType | str | None) -> TaskType | None:
+    """Return a kind of task from its name, in any case.
+
+    Raises:
+        ConfigurationError: there is no such kind; says which there are.
+    """
+    if value is None or isinstance(value, TaskType):
+        return value
     try:
-        return None if value is None else TaskType(value)
+        return TaskType(str(value).strip().lower())
     except ValueError:
-        known = ", ".join(TaskType)
-        raise ConfigurationError(f"task_type: expected one of {known}; found {value!r}.") from None
+        raise ConfigurationError(f"task_type: expected one of {', '.join(TaskType)}; found {value!r}.") from None
+
+
+def checked_prefer(value: Any) -> Prefer | None:
+    """Return a preference.
+
+    Raises:
+        ConfigurationError: there is no such preference; says which there are.
+    """
+    if value is not None and value not in get_args(Prefer):
+        raise ConfigurationError(f"prefer: expected one of {', '.join(get_args(Prefer))}; found {value!r}.")
+    return cast("Prefer | None", value)
+
+
+_CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {"task_type": checked_task_type, "prefer": checked_prefer}
 
 
 def warn_unknown(names: Iterable[str], known: Iterable[str], *, stacklevel: int = 2) -> None:

@@ -21,6 +21,7 @@ from routed_ollama._decision import Hints, decide
 from routed_ollama._knowledge import Clock, Knowledge
 from routed_ollama._views import Scope
 from routed_ollama.catalog import Catalog, with_tag
+from routed_ollama.clients import ClientSettings
 from routed_ollama.config import RouterConfig, default_host, normalize_host
 from routed_ollama.conversations import Conversations
 from routed_ollama.errors import ConfigurationError, HostUnreachableError
@@ -42,6 +43,8 @@ from routed_ollama.types import (
     Recommendation,
     TaskType,
 )
+
+_client = ClientSettings().host_client
 
 
 class Router:
@@ -85,7 +88,7 @@ class Router:
         mid_stream: MidStream | None = None,
         max_attempts: int | None = None,
         timeouts: Timeouts | Mapping[str, Any] | float | None = None,
-        client: Callable[..., httpx.Client] = httpx.Client,
+        client: Callable[..., httpx.Client] = _client,
         clock: Clock = time,
     ) -> None:
         settings = RouterConfig.load(config).overridden(
@@ -202,7 +205,7 @@ class Router:
     def _decide(self, messages: Sequence[Message], scope: Scope | None, hints: Hints) -> AttemptPlan:
         return decide(self._known, self.config, messages, scope, hints, timeouts=self.timeouts)
 
-    def add_host(self, url: str, client: Callable[..., httpx.Client] = httpx.Client) -> str:
+    def add_host(self, url: str, client: Callable[..., httpx.Client] = _client) -> str:
         """Take a further server in and return its URL in the form in which hosts are compared."""
         host = OllamaHost(url, client)
         self._known.catalog.add_host(host)

@@ -6,11 +6,11 @@ import difflib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from routed_ollama.catalog import with_tag
 from routed_ollama.errors import ConfigurationError, RoutedOllamaWarning
-from routed_ollama.types import Message, Prefer, TaskType
+from routed_ollama.types import Message
 
 _RENAMED: Final = {"max_tokens": "num_predict"}
 """Names that other clients use for the same thing."""
@@ -104,31 +104,6 @@ def checked_prompt(prompt: str) -> str:
     if not prompt.strip():
         raise ValueError("The prompt is empty, so there is nothing to answer.")
     return prompt
-
-
-def checked_task_type(value: TaskType | str | None) -> TaskType | None:
-    """Return a kind of task from its name, in any case.
-
-    Raises:
-        ConfigurationError: there is no such kind; says which there are.
-    """
-    if value is None or isinstance(value, TaskType):
-        return value
-    try:
-        return TaskType(str(value).strip().lower())
-    except ValueError:
-        raise ConfigurationError(f"task_type: expected one of {', '.join(TaskType)}; found {value!r}.") from None
-
-
-def checked_prefer(value: Prefer | None) -> Prefer | None:
-    """Return a preference.
-
-    Raises:
-        ConfigurationError: there is no such preference; says which there are.
-    """
-    if value is not None and value not in get_args(Prefer):
-        raise ConfigurationError(f"prefer: expected one of {', '.join(get_args(Prefer))}; found {value!r}.")
-    return value
 
 
 def checked_models(models: Sequence[str] | None) -> tuple[str, ...] | None:

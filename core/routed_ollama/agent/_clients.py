@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-import httpx
+from typing import TYPE_CHECKING
 
 from routed_ollama.clients import ClientSettings
 
@@ -27,14 +24,13 @@ class Clients:
     """Makes and keeps the clients of each server.
 
     Args:
-        client_kwargs: for the HTTP clients: headers, proxy, certificates, transport. Copied, never changed.
-        auth: returns a server's credentials, as they stood in its URL.
+        settings: what they are made from.
 
     Raises:
         ImportError: the official client is not installed; says how to install it.
     """
 
-    def __init__(self, client_kwargs: Mapping[str, Any], auth: Callable[[str], httpx.Auth | None]) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         try:
             import ollama  # noqa: PLC0415 (see the module's law)
         except ModuleNotFoundError as error:
@@ -42,8 +38,7 @@ class Clients:
                 raise
             raise ImportError(_MISSING, name="ollama") from None
         self._ollama = ollama
-        self._kwargs = dict(client_kwargs)
-        self._auth = auth
+        self._settings = settings
         self._sync: dict[str, Client] = {}
         self._async: dict[str, AsyncClient] = {}
         self._lock = threading.Lock()
@@ -53,7 +48,7 @@ class Clients:
         with self._lock:
             client = self._sync.get(host)
             if client is None:
-                client = self._sync[host] = self._ollama.Client(host, **self._arguments(host, async_=False))
+                client = self._sync[host] = self._ollama.Client(host, **self._settings.arguments(host, async_=False))
                 weakref.finalize(self, client.close)
             return client
 
@@ -62,13 +57,10 @@ class Clients:
         with self._lock:
             client = self._async.get(host)
             if client is None:
-                client = self._async[host] = self._ollama.AsyncClient(host, **self._arguments(host, async_=True))
+                client = self._async[host] = self._ollama.AsyncClient(
+                    host, **self._settings.arguments(host, async_=True)
+                )
             return client
-
-    def _arguments(self, host: str, *, async_: bool) -> dict[str, Any]:
-        auth = self._auth(host)
-        own = {} if auth is None else {"auth": auth}
-        return ClientSettings({**own, **self._kwargs}).arguments(host, async_=async_)
 
     def close(self) -> None:
         """Close the sync connections; the next request opens new ones."""

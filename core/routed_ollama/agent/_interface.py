@@ -18,9 +18,7 @@ from routed_ollama.agent._arguments import (
     Settings,
     checked_memory,
     checked_models,
-    checked_prefer,
     checked_prompt,
-    checked_task_type,
 )
 from routed_ollama.agent._clients import Clients
 from routed_ollama.agent._conversation import Conversation, Turn
@@ -29,7 +27,7 @@ from routed_ollama.clients import ClientSettings
 from routed_ollama.config import RouterConfig
 from routed_ollama.errors import ConfigurationError
 from routed_ollama.fallback import AttemptPlan, acall, astream, call, stream
-from routed_ollama.hints import request_hints
+from routed_ollama.hints import checked_prefer, checked_task_type, request_hints
 from routed_ollama.roles import Role, find_role
 from routed_ollama.router import Router
 from routed_ollama.store import Store
@@ -120,7 +118,7 @@ class AgentInterface:
         temperature = {} if self.role.temperature is None else {"temperature": self.role.temperature}
         self._settings = Settings.of({**temperature, **self.role.options, **options}, stacklevel=3)
         self._conversation = Conversation(checked_memory(memory))
-        self._clients = Clients(client_kwargs or {}, self.router.credentials)
+        self._clients = Clients(ClientSettings(common=client_kwargs or {}, lends=self.router.credentials))
 
     def __repr__(self) -> str:
         return f"AgentInterface({self.role.name!r}, {self.router!r})"
@@ -238,6 +236,7 @@ class AgentInterface:
             "needs": Needs(thinking=bool(settings.fields.get("think"))),
             "first": (said["model"],) if "model" in said else (),
             "sticky": turns[-1].candidate if turns else None,
+            "session": said.get("session"),
             "max_output_tokens": limit if isinstance(limit, int) and limit > 0 else None,
         }
         remembered = [message for turn in turns for message in turn.messages]
@@ -360,5 +359,5 @@ def _router_of(router: Router | None, given: Mapping[str, Any]) -> Router:
     if not given:
         return default_router()
     if client_kwargs is not None:
-        settings["client"] = ClientSettings(client_kwargs).host_client("")
+        settings["client"] = ClientSettings(common=client_kwargs).host_client
     return Router(**settings)
