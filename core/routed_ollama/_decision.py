@@ -97,6 +97,8 @@ def decide(
         extra_tokens=hints.extra_tokens,
         max_output_tokens=hints.max_output_tokens,
     )
+    if not config.routing.sticky:
+        hints = replace(hints, sticky=None, stay=False)
     session = f"session {hints.session}" if hints.session else ""
     if session and hints.sticky is None:
         hints = replace(hints, sticky=known.conversations.of(session))

@@ -268,7 +268,8 @@ def _ranked(
     if settings.first:
         first = {name: place for place, name in enumerate(settings.first)}
         scores.sort(key=lambda s: first.get(s.candidate.model, len(first)))
-        _note(scores, "comes first, as asked", first)
+        answering = settings.sticky.model if settings.sticky is not None else None  # its score says so already
+        _note(scores, "comes first, as asked", first.keys() - {answering})
     return tuple(scores)
 
 

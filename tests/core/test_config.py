@@ -34,6 +34,7 @@ WHOLE: dict[str, Any] = {
         "prefer": "quality",
         "weights": {"capability": 0.5, "performance": 0.3, "health": 0.2},
         "margin": 0.1,
+        "sticky": False,
         "learn": False,
         "memory_share": 0.5,
     },

@@ -176,6 +176,18 @@ def test_the_preferred_and_the_first_and_the_one_that_answers(server, make) -> N
     assert router.recommend_model(CODE, task_type=TaskType.PLANNING).task.task_type is TaskType.PLANNING
 
 
+def test_conversations_stay_unless_that_is_switched_off(server, make) -> None:
+    router = make(base_url=server.url)
+    best = router.recommend_model(CODE).model
+    other = Candidate(next(name for name in ("llama3.1:8b", "codellama:13b") if name != best), server.url)
+    assert router.recommend_model(CODE, sticky=other, stay=True).model == other.model
+    free = make(base_url=server.url, config={"routing": {"sticky": False}})
+    assert free.recommend_model(CODE, sticky=other, stay=True).model == best
+    free.conversations.note("session of Ann", other)  # one that is named stays all the same
+    (named,) = (s for s in free.recommend_model(CODE, session="of Ann").scores if s.candidate == other)
+    assert named.preference > 0
+
+
 def test_a_tasks_list_leads(server, make) -> None:
     for name in ("llama3.1:8b", "codellama:13b"):
         config = {**QUIET, "task_specific_models": {"coding": [name]}}

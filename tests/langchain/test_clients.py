@@ -335,10 +335,13 @@ def test_headers_of_our_server_do_not_reach_the_other_servers_of_a_shared_router
         assert {(r.headers.get("authorization"), r.headers.get("x-ours")) for r in other.requests} == {(None, None)}
 
 
-def test_a_router_shared_with_another_model_keeps_the_credentials(server):
-    one = routed(with_credentials(server.url))
-    other = RoutedChatOllama(router=one.router)
+@pytest.mark.parametrize("of", ["a model", "the user"])
+def test_a_shared_router_keeps_the_credentials(of, server):
+    url = with_credentials(server.url)
+    router = routed(url).router if of == "a model" else Router(base_url=url, store="memory")
+    other = RoutedChatOllama(router=router)
     other.invoke("Hello")
+    asyncio.run(other.ainvoke("Hello"))
     assert set(authorizations(server)) == {BASIC}
 
 
