@@ -73,9 +73,9 @@ class RoutingConfig(_Section):
     margin: _Share = 0.05
     """By how much (0..1 of the score) another model must be better before the preferred one is left."""
     sticky: bool = True
-    """Whether a conversation stays with the model that is answering it: unless another is better by the margin; one that
-    carries a model's tool calls or reasoning, unless that model fails. A conversation that is named (``session``) stays
-    in either case."""
+    """Whether a conversation stays with the model that is answering it: unless another is better by the margin, or,
+    where it carries that model's tool calls or reasoning, unless that fails. One that has a name (``session``) stays in
+    either case."""
     learn: bool = True
     """False freezes the history: nothing is recorded, so the same request gives the same choice."""
     memory_share: Annotated[float, Field(gt=0.0, le=4.0)] = 0.9
