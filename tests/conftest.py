@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,6 +18,8 @@ from hypothesis import settings
 
 from routed_ollama.config import normalize_host
 from routed_ollama.testing import OllamaServer, ScriptedModel
+
+sys.path.insert(0, str(Path(__file__).parent))  # what all folders share can be imported by name
 
 LOOPBACK = "127.0.0.0/8,::1,localhost"
 OUTSIDE = ("OLLAMA_", "ROUTED_OLLAMA_", "LANGCHAIN_", "LANGSMITH_")

@@ -13,6 +13,7 @@ import threading
 
 import ollama
 import pytest
+from fault_table import ANSWER, BAD, FAULTS, GOOD, HANDED_OUT, assert_mended, both, leads, with_trouble
 
 from routed_ollama import (
     AgentInterface,
@@ -31,29 +32,6 @@ from routed_ollama import (
     set_default_router,
 )
 from routed_ollama.testing import Fault, Gate, OllamaServer, ScriptedModel
-
-ANSWER = "one two three four five six seven eight nine ten"
-TIMEOUTS = {"connect": 2, "load": 1, "first_token": 0.3, "between_tokens": 0.3}
-FAULTS = {
-    "connection refused": None,
-    "500 at load": (Fault.LOAD_ERROR, {}),
-    "404": (Fault.NOT_FOUND, {}),
-    "hang before the first token": (Fault.HANG, {}),
-    "cut in mid-stream": (Fault.CUT, {"after_chunks": 4}),
-    "closed in mid-stream": (Fault.CLOSE, {"after_chunks": 4}),
-    "error line in mid-stream": (Fault.CRASH, {"after_chunks": 4}),
-    "stall in mid-stream": (Fault.STALL, {"after_chunks": 4}),
-    "ends without done": (Fault.END_WITHOUT_DONE, {"after_chunks": 4}),
-    "ends with nothing said": (Fault.END_WITHOUT_DONE, {"after_chunks": 0}),
-    "line that is not JSON": (Fault.MALFORMED, {"after_chunks": 4}),
-    "empty answer": (Fault.EMPTY, {}),
-    "white space alone": (Fault.WHITESPACE, {}),
-    "reset before any answer": (Fault.RESET, {}),
-    "queue full": (Fault.BUSY, {}),
-    "out of memory": (Fault.OUT_OF_MEMORY, {}),
-    "crash before the first token": (Fault.CRASH_BEFORE_TOKEN, {}),
-}
-BAD, GOOD = "bad:1b", "good:1b"
 
 
 def generate(agent, prompt="Count to ten", **options):
@@ -88,9 +66,7 @@ streamed_paths = pytest.mark.parametrize("path", [stream, astream], ids=lambda p
 
 @pytest.fixture
 def server():
-    # The good one is smaller: after memory ran out nothing as large is tried.
-    models = [ScriptedModel(GOOD, reply=ANSWER, size=10**8), ScriptedModel(BAD, reply=ANSWER)]
-    with OllamaServer(models) as running:
+    with OllamaServer(both()) as running:
         yield running
 
 
@@ -100,8 +76,7 @@ def make(server):
     made = []
 
     def agent(role="developer", **options):
-        config = {"health": {"interval": 0}, "task_specific_models": {"coding": [BAD, GOOD]}}
-        defaults = {"base_url": server.url, "config": config, "store": "memory"}
+        defaults = {"base_url": server.url, "config": leads("coding"), "store": "memory"}
         if "router" in options:
             defaults = {}
         made.append(create_agent(role, **{**defaults, **options}))
@@ -246,27 +221,11 @@ def test_a_prompt_that_needs_it_is_given_a_larger_context_once(server, make):
 @every_path
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_fault_is_answered_on_every_path(server, make, name, path):
-    agent = make(timeouts=TIMEOUTS if {"hang", "stall"} & set(name.split()) else None)
-    if FAULTS[name] is None:
-        with OllamaServer(models=[BAD]) as gone:
-            agent = make(
-                hosts=[gone.url, server.url],
-                config={"health": {"interval": 0}, "task_specific_models": {"coding": [BAD]}},
-            )
-            server.remove_model(BAD)
-            agent.recommend_model("so that it is known")  # ... and only then its server ends
-    else:
-        kind, details = FAULTS[name]
-        server.fail(BAD, kind, **details)
-    answer = path(agent)
+    timeouts = FAULTS[name].timeouts
+    answer = path(with_trouble(server, name, lambda hosts: make(base_url=None, hosts=hosts, timeouts=timeouts)))
     assert answer == ANSWER
     assert answer.model == GOOD
-    attempts = answer.routing["attempts"]
-    assert (attempts[0]["model"], attempts[0]["outcome"]) == (BAD, "failed")
-    assert attempts[0]["error"]
-    assert attempts[-1]["outcome"] == "ok"
-    if "mid-stream" in name and path in {stream, astream}:
-        assert answer.routing["continued_at"] == len("one two three four")
+    assert_mended(name, answer.routing, streamed=path in {stream, astream})
 
 
 @streamed_paths
@@ -274,11 +233,11 @@ def test_every_fault_is_answered_on_every_path(server, make, name, path):
 def test_after_a_cut_the_text_is_what_was_handed_out_plus_its_continuation(server, make, path, opens):
     rest = " and that is all there is to say"
     server.add_model(ScriptedModel(GOOD, reply=rest, continues_prefill=opens))
-    server.fail(BAD, Fault.CUT, after_chunks=3)
+    server.fail(BAD, Fault.CLOSE, after_chunks=4)
     answer = path(make(memory=True))
-    assert answer == "one two three" + rest
+    assert answer == HANDED_OUT + rest
     sent = contents(bodies(server)[-1])
-    assert sent[2] == ("assistant", "one two three")
+    assert sent[2] == ("assistant", HANDED_OUT)
     assert [role for role, _ in sent][3:] == ([] if opens else ["user"])
 
 
