@@ -95,7 +95,13 @@ def usable(response: ChatResponse) -> bool:
 
 
 class LlamaIndexChunks:
-    """How the core's loops look at LlamaIndex's chunks; see ``routed_ollama.ChunkView``."""
+    """How the core's loops look at LlamaIndex's chunks; see ``routed_ollama.ChunkView``.
+
+    Attributes:
+        replaces: whether a reader takes each chunk for all before it; of plain chunks the added text may be used.
+    """
+
+    replaces = False
 
     def text(self, chunk: ChatResponse, /) -> str:
         """Return the plain text it adds."""
@@ -128,7 +134,12 @@ class LlamaIndexChunks:
 
 
 class JsonChunks(LlamaIndexChunks):
-    """Chunks of JSON that is parsed as it comes: it begins with the first bracket, and may change until then."""
+    """Chunks of JSON that is parsed as it comes: it begins with the first bracket.
+
+    Each is parsed with all before it into an object that stands for the former, so a fresh answer may follow.
+    """
+
+    replaces = True
 
     def usable(self, chunk: ChatResponse, /) -> bool:
         """Whether an object or an array may begin in it."""

@@ -160,8 +160,13 @@ class _Partial:
     def __init__(self, output_cls: type[BaseModel]) -> None:
         self._output_cls = output_cls
         self._current: list[Any] | None = None
+        self._text = ""
 
     def of(self, response: ChatResponse) -> list[Any]:
+        text = response.message.content or ""
+        if not text.startswith(self._text):  # another model answers afresh: what the first had filled in is void
+            self._current = None
+        self._text = text
         try:
             found: Any = process_streaming_objects(
                 response,

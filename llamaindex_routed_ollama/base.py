@@ -32,16 +32,16 @@ from llama_index.llms.ollama import Ollama
 from ollama import AsyncClient, Client
 from pydantic import PrivateAttr
 
+from llamaindex_routed_ollama._answers import HandedOut, routed
+from llamaindex_routed_ollama._arguments import known, packed
 from llamaindex_routed_ollama._attempts import Check, Request, asend, asend_stream, send, send_stream
 from llamaindex_routed_ollama._candidates import DEFAULT_CONTEXT_WINDOW
-from llamaindex_routed_ollama._messages import CHUNKS, LlamaIndexChunks, WholeText, answering, note_author, to_core
+from llamaindex_routed_ollama._messages import CHUNKS, LlamaIndexChunks, answering, to_core
 from llamaindex_routed_ollama._runtime import Runtime
 from llamaindex_routed_ollama._structured import Structured
-from llamaindex_routed_ollama.events import AnswerContinuedEvent, RouteDecidedEvent, dispatcher
+from llamaindex_routed_ollama.events import RouteDecidedEvent, dispatcher
 from routed_ollama import (
-    Attempt,
     AttemptPlan,
-    Candidate,
     Needs,
     OwnRouter,
     acall,
@@ -49,17 +49,12 @@ from routed_ollama import (
     call,
     request_hints,
     stream,
-    warn_unknown,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from llama_index.core.tools.types import BaseTool
-
-_RENAMED = {"timeout": "request_timeout"}
-_OPTIONS = {"max_tokens": "num_predict", "stop": "stop", "num_predict": "num_predict", "num_ctx": "num_ctx"}
-"""Names of other classes for what is an option of Ollama's, and so belongs into ``additional_kwargs``."""
 
 
 class RoutedOllama(Structured):
@@ -100,7 +95,7 @@ class RoutedOllama(Structured):
         async_client: AsyncClient | None = None,
         **fields: Any,
     ) -> None:
-        super().__init__(model=model, **_known(type(self), fields))
+        super().__init__(model=model, **known(type(self), fields))
         self._clients = (client, async_client)
         self._prepare()
 
@@ -146,7 +141,7 @@ class RoutedOllama(Structured):
         kept = {name: value for name, value in self.__dict__.items() if name != "callback_manager"}
         if isinstance(self.router, OwnRouter):
             kept["router"] = None
-        kept["models"] = None if self.models is None else [_packed(entry) for entry in self.models]
+        kept["models"] = None if self.models is None else [packed(entry) for entry in self.models]
         return {"__dict__": kept, "__pydantic_fields_set__": set(self.model_fields_set)}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
@@ -220,7 +215,7 @@ class RoutedOllama(Structured):
         running, hints = self._running, self._hints(messages, kwargs)
         plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
         request = self._request(plan, messages, kwargs, active_span_id.get(), check)
-        return self._routed(plan, call(plan, lambda attempt: send(request, attempt)))
+        return routed(request, call(plan, lambda attempt: send(request, attempt)))
 
     async def _achat(
         self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], check: Check | None = None
@@ -228,7 +223,7 @@ class RoutedOllama(Structured):
         running, hints = self._running, self._hints(messages, kwargs)
         plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
         request = self._request(plan, messages, kwargs, active_span_id.get(), check)
-        return self._routed(plan, await acall(plan, lambda attempt: asend(request, attempt)))
+        return routed(request, await acall(plan, lambda attempt: asend(request, attempt)))
 
     def _stream_chat(
         self,
@@ -242,8 +237,11 @@ class RoutedOllama(Structured):
         def chunks() -> Generator[ChatResponse, None, None]:
             plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
             request = self._request(plan, messages, kwargs, span_id, check)
-            handed = _HandedOut(self, request)
-            for chunk in stream(plan, lambda attempt: send_stream(request, handed.by(attempt)), view):
+            handed = HandedOut(request)
+            source = stream(
+                plan, lambda attempt: send_stream(request, handed.by(attempt)), view, replaces=view.replaces
+            )
+            for chunk in source:
                 yield handed.out(chunk)
 
         return chunks()
@@ -260,10 +258,11 @@ class RoutedOllama(Structured):
         async def chunks() -> AsyncGenerator[ChatResponse, None]:
             plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
             request = self._request(plan, messages, kwargs, span_id, check)
-            handed = _HandedOut(self, request)
-            async with aclosing(
-                astream(plan, lambda attempt: asend_stream(request, handed.by(attempt)), view)
-            ) as source:
+            handed = HandedOut(request)
+            source = astream(
+                plan, lambda attempt: asend_stream(request, handed.by(attempt)), view, replaces=view.replaces
+            )
+            async with aclosing(source):
                 async for chunk in source:
                     yield handed.out(chunk)
 
@@ -333,16 +332,6 @@ class RoutedOllama(Structured):
             check,
         )
 
-    def _routed(self, plan: AttemptPlan, response: ChatResponse) -> ChatResponse:
-        """Put the route into a whole answer, and remember who gave it."""
-        route = plan.route()
-        response.raw = {**(response.raw or {}), "routing": route}
-        self._remember(response, route)
-        return response
-
-    def _remember(self, response: ChatResponse, route: Mapping[str, Any]) -> None:
-        note_author(self._running.router.conversations, response, Candidate(route["model"], route["host"]))
-
     # --- tools --------------------------------------------------------------------------------------------------------
 
     def _prepare_chat_with_tools(
@@ -378,66 +367,3 @@ class RoutedOllama(Structured):
         """
         plain = cast("Any", Ollama.get_tool_calls_from_response)
         return cast("list[ToolSelection]", plain(self, response, error_on_no_tool_call=error_on_no_tool_call))
-
-
-class _HandedOut:
-    """What has been handed out of a stream: makes the whole text whole after a seam, and remembers who answered."""
-
-    def __init__(self, model: RoutedOllama, request: Request) -> None:
-        self._model = model
-        self._request = request
-        self._whole = WholeText()
-        self._seams = 0
-        self._attempt: Attempt | None = None
-
-    def by(self, attempt: Attempt) -> Attempt:
-        """Note who is asked."""
-        self._attempt = attempt
-        return attempt
-
-    def out(self, chunk: ChatResponse) -> ChatResponse:
-        plan = self._request.plan
-        if plan.continued_at:
-            if len(plan.continued_at) > self._seams and self._attempt is not None:
-                self._seam(plan.continued_at[-1], self._attempt)
-            chunk = self._whole.after_seam(chunk)
-        else:
-            self._whole.before_seam(chunk)
-        route = chunk.raw.get("routing") if isinstance(chunk.raw, Mapping) else None
-        if route is not None:
-            self._model._remember(chunk, route)  # noqa: SLF001 (its helper, in its module)
-        return chunk
-
-    def _seam(self, at: int, attempt: Attempt) -> None:
-        self._seams = len(self._request.plan.continued_at)
-        dispatcher.event(
-            AnswerContinuedEvent(
-                request_id=attempt.request_id,
-                model=attempt.model,
-                host=attempt.host,
-                continued_at=at,
-                span_id=self._request.span_id,
-            )
-        )
-
-
-def _known(kind: type[RoutedOllama], given: dict[str, Any]) -> dict[str, Any]:
-    """Map other classes' names, and warn of names that mean nothing here."""
-    fields = {_RENAMED.get(name, name): value for name, value in given.items() if name not in _OPTIONS}
-    options = {_OPTIONS[name]: value for name, value in given.items() if name in _OPTIONS and value is not None}
-    if options:
-        fields["additional_kwargs"] = {**(fields.get("additional_kwargs") or {}), **options}
-    retries = fields.pop("max_retries", None)
-    if retries is not None:
-        fields.setdefault("max_attempts", retries + 1)
-    if fields.get("additional_kwargs", {}) is None:
-        del fields["additional_kwargs"]
-    known = kind.model_fields
-    warn_unknown(fields, (*known, *_OPTIONS, *_RENAMED), stacklevel=4)
-    return {name: value for name, value in fields.items() if name in known}
-
-
-def _packed(entry: Any) -> Any:
-    if not isinstance(entry, Ollama):
-        return entry
-    return {name: getattr(entry, name) for name in entry.model_fields_set if name != "callback_manager"}

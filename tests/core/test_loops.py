@@ -114,13 +114,13 @@ def plan_of(names: Iterable[str], **options: Any) -> AttemptPlan:
     return AttemptPlan(choices, Recommendation("request", TaskCharacteristics(), ()), FakeClock(), **options)
 
 
-def streamed(plan: AttemptPlan, models: Models, *, hold: bool = False) -> list[Chunk]:
-    return list(stream(plan, models.stream, View(), hold=hold))
+def streamed(plan: AttemptPlan, models: Models, **how: bool) -> list[Chunk]:
+    return list(stream(plan, models.stream, View(), **how))
 
 
-def astreamed(plan: AttemptPlan, models: Models, *, hold: bool = False) -> list[Chunk]:
+def astreamed(plan: AttemptPlan, models: Models, **how: bool) -> list[Chunk]:
     async def collect() -> list[Chunk]:
-        return [chunk async for chunk in astream(plan, models.astream, View(), hold=hold)]
+        return [chunk async for chunk in astream(plan, models.astream, View(), **how)]
 
     return asyncio.run(collect())
 
@@ -225,9 +225,7 @@ def test_the_callers_own_mistake_and_an_interrupt_end_it_at_once(ask: Ask, error
 
 
 @both_streams
-@pytest.mark.parametrize(
-    "chunk", [{"tool": "search"}, {"thinking": "Hm"}, {"text": "x"}], ids=["tool", "think", "text"]
-)
+@pytest.mark.parametrize("chunk", [{"thinking": "Hm"}, {"text": "x"}], ids=["think", "text"])
 def test_the_commit_point_is_the_first_chunk_with_something_in_it(ask: Ask, chunk: Chunk) -> None:
     error = httpx.ReadError("reset")
     plan, models = plan_of("ab", mid_stream="raise"), Models({"a": ["", " ", chunk, error], "b": ["Hello", DONE]})
@@ -351,11 +349,133 @@ def test_where_joining_is_off_or_impossible_the_break_is_raised(ask: Ask, option
     assert caught.value is error
 
 
+CALL: Chunk = {"text": "", "tool": "search"}
+OTHER_CALL: Chunk = {"text": "", "tool": "fetch"}
+
+
+def tools_of(chunks: Iterable[Chunk]) -> list[str]:
+    return [chunk["tool"] for chunk in chunks if chunk.get("tool")]
+
+
 @both_streams
-def test_an_answer_with_a_tool_call_is_never_joined(ask: Ask) -> None:
-    error = httpx.ReadError("reset")
-    with pytest.raises(httpx.ReadError):
-        ask(plan_of("ab"), Models({"a": ["Wait. ", {"tool": "search"}, error], "b": ["two.", DONE]}))
+@pytest.mark.parametrize("mid_stream", ["continue", "raise"])
+@pytest.mark.parametrize("before", [[], [" "]], ids=["call first", "white space first"])
+def test_a_tool_call_whose_stream_breaks_was_not_handed_out_so_the_next_model_is_asked_afresh(
+    ask: Ask, before: list[Part], mid_stream: str
+) -> None:
+    models = Models({"a": [*before, CALL, httpx.ReadError("reset")], "b": [OTHER_CALL, DONE]})
+    chunks = ask(plan_of("ab", mid_stream=mid_stream), models)
+    assert tools_of(chunks) == ["fetch"]
+    assert models.asked == [("a", ""), ("b", "")]
+    assert chunks[-1]["route"]["model"] == "b"
+    assert "continued_at" not in chunks[-1]["route"]
+
+
+@both_streams
+@pytest.mark.parametrize("broken", [[OSError("cut")], []], ids=["connection breaks", "stream ends without done"])
+@pytest.mark.parametrize(
+    "continuation",
+    [
+        ["search ", OTHER_CALL, DONE],
+        [{"text": "search ", "tool": "fetch"}, DONE],
+        [LONG, "search ", OTHER_CALL, DONE],
+        ["fox jumps over search ", {"tool": "fetch", "done": True}],
+    ],
+    ids=["apart", "in one chunk", "begun anew", "repeated, with the last line"],
+)
+def test_text_before_a_tool_call_that_broke_off_is_gone_on_with(
+    ask: Ask, continuation: list[Part], broken: list[Part]
+) -> None:
+    models = Models({"a": [LONG, CALL, *broken], "b": continuation})
+    chunks = ask(plan_of("ab"), models)
+    assert text_of(chunks) == LONG + "search "
+    assert tools_of(chunks) == ["fetch"]
+    assert models.asked == [("a", ""), ("b", LONG)]
+    assert chunks[-1]["route"]["continued_at"] == len(LONG)
+
+
+@both_streams
+def test_a_continuation_that_is_a_tool_call_alone_is_handed_out(ask: Ask) -> None:
+    models = Models({"a": [LONG, OSError("cut")], "b": [CALL, OTHER_CALL, DONE]})
+    chunks = ask(plan_of("ab"), models)
+    assert text_of(chunks) == LONG
+    assert tools_of(chunks) == ["search", "fetch"]
+
+
+@both_streams
+def test_of_a_continuation_that_breaks_after_a_tool_call_its_text_is_kept_and_the_call_is_not(ask: Ask) -> None:
+    models = Models(
+        {"a": ["One, ", OSError("cut")], "b": ["two, ", CALL, OSError("cut")], "c": ["three.", OTHER_CALL, DONE]}
+    )
+    chunks = ask(plan_of("abc"), models)
+    assert text_of(chunks) == "One, two, three."
+    assert tools_of(chunks) == ["fetch"]
+    assert models.asked == [("a", ""), ("b", "One, "), ("c", "One, two, ")]
+    assert chunks[-1]["route"]["continued_at"] == [5, 10]
+
+
+@both_streams
+def test_a_continuation_of_which_nothing_was_handed_out_leaves_no_seam(ask: Ask) -> None:
+    models = Models({"a": ["One, ", OSError("cut")], "b": [CALL, OSError("cut")], "c": ["two.", DONE]})
+    chunks = ask(plan_of("abc"), models)
+    assert text_of(chunks) == "One, two."
+    assert tools_of(chunks) == []
+    assert chunks[-1]["route"]["continued_at"] == 5
+
+
+@both_streams
+def test_what_follows_a_tool_call_keeps_its_order(ask: Ask) -> None:
+    models = Models({"a": ["Wait. ", CALL, "There. ", {"thinking": "Hm"}, OTHER_CALL, DONE]})
+    chunks = ask(plan_of("a"), models)
+    assert [{**chunk, "route": None} for chunk in chunks] == [{**chunk, "route": None} for chunk in models.sent]
+
+
+def test_a_tool_call_is_handed_out_with_the_last_line_and_text_before_it_at_once() -> None:
+    models = Models({"a": ["Wait. ", CALL, DONE]})
+    chunks = stream(plan_of("a"), models.stream, View())
+    assert next(chunks) == {"text": "Wait. "}
+    assert models.sent == [{"text": "Wait. "}]
+    assert next(chunks) == CALL
+    assert models.sent[-1] == DONE
+    assert next(chunks)["done"]
+
+
+def test_a_consumer_that_leaves_with_the_tool_call_has_had_the_whole_answer() -> None:
+    plan, models = plan_of("ab"), Models({"a": [CALL, DONE], "b": []})
+    chunks = stream(plan, models.stream, View())
+    assert next(chunks) == CALL
+    chunks.close()
+    assert [record.outcome for record in plan.records] == [OutcomeKind.OK]
+
+
+@both_streams
+def test_with_nobody_left_a_broken_tool_call_is_the_models_own_error(ask: Ask) -> None:
+    error = httpx.ReadTimeout("silence")
+    with pytest.raises(httpx.ReadTimeout) as caught:
+        ask(plan_of("a"), Models({"a": [CALL, error]}))
+    assert caught.value is error
+
+
+# Chunks that replace what stood before
+
+
+@both_streams
+def test_where_each_chunk_stands_for_all_before_a_fresh_answer_follows_one_that_broke_off(ask: Ask) -> None:
+    models = Models({"a": ["[1, ", OSError("cut")], "b": ["[1, 2, ", OSError("cut")], "c": ["[1, 2, 3]", DONE]})
+    chunks = ask(plan_of("abc", joinable=False), models, replaces=True)
+    assert [chunk["text"] for chunk in chunks if "text" in chunk] == ["[1, ", "[1, 2, ", "[1, 2, 3]"]
+    assert [continues for _, continues in models.asked] == ["", "", ""]
+    assert chunks[-1]["route"]["model"] == "c"
+    assert "continued_at" not in chunks[-1]["route"]
+
+
+@both_streams
+@pytest.mark.parametrize("options", [{"mid_stream": "raise"}, {}], ids=str)
+def test_a_replaceable_answer_is_raised_when_asked_for_or_when_nobody_is_left(ask: Ask, options: Any) -> None:
+    error = httpx.ReadTimeout("silence")
+    with pytest.raises(httpx.ReadTimeout) as caught:
+        ask(plan_of("ab" if options else "a", **options), Models({"a": ["[1, ", error], "b": []}), replaces=True)
+    assert caught.value is error
 
 
 @both_streams
@@ -364,6 +484,12 @@ def test_a_model_that_broke_off_only_to_think_is_followed_by_a_fresh_answer(ask:
     chunks = ask(plan_of("ab"), models)
     assert text_of(chunks) == "Four."
     assert models.asked[1] == ("b", "")
+
+
+@both_streams
+def test_reasoning_that_broke_off_is_followed_by_a_fresh_answer_where_no_text_could_be_joined(ask: Ask) -> None:
+    models = Models({"a": [{"thinking": "Hm"}, OSError("cut")], "b": ["{}", DONE]})
+    assert text_of(ask(plan_of("ab", joinable=False), models)) == "{}"
 
 
 @both_streams

@@ -1,11 +1,13 @@
 """The four loops that walk a plan, the only ones in the project: sync and async, whole and streamed.
 
-An adapter says how to send an attempt and how to look at a chunk (``ChunkView``); everything else is here.
+An adapter says how to send an attempt and how to look at a chunk (``ChunkView``); everything else is here. What is
+handed out of a stream before its last line is always something that another model can go on with: text and reasoning
+come at once, a tool call, which nobody could take back, only with that line.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, closing
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -29,7 +31,7 @@ class ChunkView(Protocol[C]):
         ...
 
     def joinable(self, chunk: C, /) -> bool:
-        """Whether it is plain text, which another model can go on with; False for a tool call."""
+        """Whether it is plain text or reasoning, which another model can go on with; False for a tool call."""
         ...
 
     def done(self, chunk: C, /) -> bool:
@@ -74,53 +76,56 @@ async def acall(plan: AttemptPlan, send: Callable[[Attempt], Awaitable[R]]) -> R
 
 
 def stream(
-    plan: AttemptPlan, send: Callable[[Attempt], Generator[C]], view: ChunkView[C], *, hold: bool = False
+    plan: AttemptPlan,
+    send: Callable[[Attempt], Generator[C]],
+    view: ChunkView[C],
+    *,
+    hold: bool = False,
+    replaces: bool = False,
 ) -> Generator[C]:
     """Yield the chunks of an answer, changing the model when one fails.
 
     Nothing is handed out before the first usable chunk. From then on chunks are passed on as they come; when the model
-    fails then, plain text is gone on with by the next.
+    fails then, plain text is gone on with by the next. From a tool call on they are withheld until the last line: one
+    that was handed out could neither be taken back nor joined, and nobody calls a tool before the answer is whole.
 
     Args:
         plan: the models, best first.
         send: asks one of them for a stream, which is closed in every case.
         view: how to look at a chunk.
         hold: hand out nothing before the answer is whole; for answers that must be checked first.
+        replaces: whether each chunk stands for all before it; then a fresh answer may follow one that broke off.
 
     Raises:
         Exception: the failure after the commit point where it cannot be mended; else what ``plan.exhausted()`` returns.
     """
     for attempt in plan:
         with attempt:
-            pump = _Pump(attempt, view, hold=hold)
+            pump = _Pump(attempt, view, hold=hold, replaces=replaces)
             with closing(send(attempt)) as chunks:
                 for chunk in chunks:
                     yield from pump.feed(chunk)
-                    if pump.passing:
-                        break
-                for chunk in chunks if pump.passing else ():
-                    yield pump.pass_on(chunk)
             yield from pump.finish()
             return
     yield from _last_chunks(plan)
 
 
 async def astream(
-    plan: AttemptPlan, send: Callable[[Attempt], AsyncGenerator[C]], view: ChunkView[C], *, hold: bool = False
+    plan: AttemptPlan,
+    send: Callable[[Attempt], AsyncGenerator[C]],
+    view: ChunkView[C],
+    *,
+    hold: bool = False,
+    replaces: bool = False,
 ) -> AsyncGenerator[C]:
     """Yield the chunks of an answer, changing the model when one fails; see ``stream``."""
     for attempt in plan:
         with attempt:
-            pump = _Pump(attempt, view, hold=hold)
+            pump = _Pump(attempt, view, hold=hold, replaces=replaces)
             async with aclosing(send(attempt)) as chunks:
                 async for chunk in chunks:
                     for ready in pump.feed(chunk):
                         yield ready
-                    if pump.passing:
-                        break
-                if pump.passing:
-                    async for chunk in chunks:
-                        yield pump.pass_on(chunk)
             for ready in pump.finish():
                 yield ready
             return
@@ -129,53 +134,67 @@ async def astream(
 
 
 class _Pump(Generic[C]):
-    """What happens to the chunks of one attempt, without waiting: hold, commit, trim, pass on, remember."""
+    """What happens to the chunks of one attempt, without waiting: hold, commit, trim, pass on, withhold, remember."""
 
-    def __init__(self, attempt: Attempt, view: ChunkView[C], *, hold: bool) -> None:
+    def __init__(self, attempt: Attempt, view: ChunkView[C], *, hold: bool, replaces: bool) -> None:
         self._attempt = attempt
         self._view = view
         self._hold = hold
         self._held: list[C] = []
         self._out: list[C] = []
         self._trimmer = OverlapTrimmer(attempt.continues) if attempt.continues else None
-        self.passing = False
-        attempt.progress = self._progress
+        self._passing = False
+        self._withholding = False
+        attempt.replaceable = replaces
+        attempt.handed_out = self._handed_out
 
-    def pass_on(self, chunk: C) -> C:
-        """Return a chunk from after the commit point: on the way of every token, so it does next to nothing."""
+    def feed(self, chunk: C) -> Sequence[C]:
+        """Take a chunk; return those to hand out. On the way of every token, so it does next to nothing."""
+        if self._passing and self._view.joinable(chunk):
+            return (self._pass_on(chunk),)
+        if self._trimmer is None:
+            return self._keep(chunk)
+        new = self._new_part(chunk, self._trimmer)
+        return () if new is None else self._keep(new, begins=True)
+
+    def _keep(self, chunk: C, *, begins: bool = False) -> Sequence[C]:
+        """Hold a chunk back with the others until they may be handed out."""
+        view = self._view
+        self._held.append(chunk)
+        if not view.joinable(chunk):
+            self._withholding, self._passing = True, False
+        if self._hold:
+            return ()
+        ready = view.done(chunk) if self._withholding else begins or view.usable(chunk)
+        return self._release() if ready else ()
+
+    def _new_part(self, chunk: C, trimmer: OverlapTrimmer) -> C | None:
+        """Return a continuation's chunk with what is new of its text; None while that is nothing, or unknown."""
+        text = trimmer.feed(self._view.text(chunk))
+        if self._view.done(chunk) or not self._view.joinable(chunk):
+            text += trimmer.flush()
+        elif not text:
+            return None
+        return self._view.with_text(chunk, text)
+
+    def _release(self) -> list[C]:
+        """Hand out what was held; the first time it is the commit point, or the seam of a continuation."""
+        if not self._out:
+            if self._attempt.continues:
+                self._attempt.mark_seam()
+            self._attempt.commit()
+        self._passing = not self._withholding
+        chunks, self._held = self._held, []
+        return [self._pass_on(chunk) for chunk in chunks]
+
+    def _pass_on(self, chunk: C) -> C:
         if self._view.done(chunk):
             self._attempt.whole = True
             chunk = self._view.with_route(chunk, self._attempt)
         self._out.append(chunk)
         return chunk
 
-    def feed(self, chunk: C) -> list[C]:
-        """Take a chunk from before the commit point; return those to hand out."""
-        self._held.append(chunk)
-        if self._trimmer is not None:
-            return self._feed_continuation(chunk, self._trimmer)
-        if self._hold or not self._view.usable(chunk):
-            return []
-        return self._release(self._held)
-
-    def _feed_continuation(self, chunk: C, trimmer: OverlapTrimmer) -> list[C]:
-        text = trimmer.feed(self._view.text(chunk))
-        if self._view.done(chunk):
-            text += trimmer.flush()
-        elif not text:
-            return []
-        return self._release([self._view.with_text(chunk, text)])
-
-    def _release(self, chunks: list[C]) -> list[C]:
-        """The commit point, or the seam of a continuation."""
-        if self._attempt.continues:
-            self._attempt.mark_seam()
-        self._attempt.commit()
-        self.passing = True
-        self._held = []
-        return [self.pass_on(chunk) for chunk in chunks]
-
-    def finish(self) -> list[C]:
+    def finish(self) -> Sequence[C]:
         """Check that the answer is whole and return what is still held.
 
         Raises:
@@ -185,17 +204,15 @@ class _Pump(Generic[C]):
         attempt, chunks = self._attempt, self._out + self._held
         if not chunks or not self._view.done(chunks[-1]):
             raise TruncatedStreamError(f"The answer of {attempt.model} ended before its last line (no `done`).")
-        if self.passing:
-            return []
+        if not self._held:
+            return ()
         if not any(self._view.usable(chunk) for chunk in chunks):
             attempt.unusable = [*chunks[:-1], self._view.with_route(chunks[-1], attempt)]
             raise EmptyAnswerError(f"{attempt.model} answered with nothing.")
-        return self._release(self._held)
+        return self._release()
 
-    def _progress(self) -> tuple[str, bool]:
-        """All text handed out so far, and whether it can be gone on from."""
-        text = self._attempt.continues + "".join(map(self._view.text, self._out))
-        return text, all(map(self._view.joinable, self._out))
+    def _handed_out(self) -> str:
+        return self._attempt.continues + "".join(map(self._view.text, self._out))
 
 
 def _last_resort(plan: AttemptPlan) -> Any:

@@ -75,7 +75,8 @@ class Attempt:
         load_seconds: set by the adapter from the server's answer, in seconds.
         unusable: an answer that came whole but cannot be used; returned when nothing better comes.
         whole: whether the last line of a stream has been seen; leaving after it is no cancelling.
-        progress: set by the loop; the text handed out so far and whether it can be gone on from.
+        handed_out: set by the loop; says what text of the whole answer was handed out so far.
+        replaceable: set by the loop; whether a fresh answer may follow what was handed out.
     """
 
     def __init__(self, plan: AttemptPlan, choice: Choice, number: int, allowance: Allowance) -> None:
@@ -89,7 +90,8 @@ class Attempt:
         self.load_seconds: float | None = None
         self.unusable: Any = None
         self.whole = False
-        self.progress: Callable[[], tuple[str, bool]] | None = None
+        self.handed_out: Callable[[], str] | None = None
+        self.replaceable = False
         self.error: BaseException | None = None
         self.kind: FailureKind | None = None
         self.started = 0.0
@@ -262,11 +264,13 @@ class AttemptPlan:
         self.on_settled(attempt)
 
     def _may_continue(self, attempt: Attempt) -> bool:
-        if attempt.progress is None or self.mid_stream == "raise":
+        if attempt.handed_out is None or self.mid_stream == "raise":
             return False
-        self.emitted, plain_text = attempt.progress()
+        self.emitted = "" if attempt.replaceable else attempt.handed_out()
+        if self.emitted and not self.joinable:
+            return False
         # With nobody left, a failed continuation ends in the error that lists all attempts, a first failure in its own.
-        return self.joinable and plain_text and (bool(self._queue or self._passed_over) or len(self.errors) > 1)
+        return bool(self._queue or self._passed_over) or len(self.errors) > 1
 
     def _rearrange(self, attempt: Attempt, meaning: Meaning) -> None:
         """Take from what is left what this failure makes pointless, and put last what it makes unlikely."""
@@ -277,7 +281,8 @@ class AttemptPlan:
             self._keep(lambda c: c.info.host != host)
         if meaning.shuns_queue:
             self._queue.sort(key=lambda c: (c.candidate in self._retried, c.info.host == host and not c.resident))
-        if meaning.try_again_last and attempt.candidate not in self._retried and not self.committed:
+        afresh = attempt.replaceable or not self.committed
+        if meaning.try_again_last and attempt.candidate not in self._retried and afresh:
             self._retried.add(attempt.candidate)
             self._queue.append(attempt.choice)
 
