@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from routed_ollama.config import PREFIX
+from routed_ollama._sources import PREFIX
 from routed_ollama.router import Router
 from routed_ollama.types import HealthStatus
 

@@ -1,34 +1,40 @@
-"""One model of every setting, and the only place that reads a configuration file or the environment.
+"""One model of every setting, and the only one that takes a configuration file or the environment.
 
-Precedence, the later stronger: defaults, file, environment, arguments.
+Precedence, the later stronger: defaults, file, environment, arguments. What is wrong is one error that names the file
+or the variable, the key and what it must be; it repeats no password.
 
-Read here and not by pydantic-settings: what is needed of that is the thirty lines of ``_with_environment``, and the
-base install stays as small as it is.
+Read by ``_sources`` and not by pydantic-settings: what is needed of that is the thirty lines of ``environment``, and
+the base install stays as small as it is.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
 import re
-import tomllib
-import warnings
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from routed_ollama.errors import ConfigurationError, RoutedOllamaWarning
+from routed_ollama._sources import PREFIX, environment, explain, plain_name, read_file, with_value
+from routed_ollama.errors import ConfigurationError
 from routed_ollama.types import ModelCapability, Prefer, TaskType
 
 DEFAULT_PORT = 11434
 DEFAULT_HOST = f"http://127.0.0.1:{DEFAULT_PORT}"
-PREFIX = "ROUTED_OLLAMA_"
-"""What the names of environment variables begin with."""
 _SHORT = {
     "prefer": "routing__prefer",
     "learn": "routing__learn",
@@ -36,21 +42,55 @@ _SHORT = {
     "max_attempts": "fallback__max_attempts",
 }
 """Variables that go by the name of the argument."""
+_LISTS = frozenset({"hosts", "task_specific_models"})
+"""Keys whose variables may hold a list with commas between."""
+_LISTED = 0.9
+"""What a capability counts that is listed without a value."""
 
 _Enum = TypeVar("_Enum", TaskType, ModelCapability)
 
 
 def _enum_by_name(enum: type[_Enum]) -> Any:
-    def find(value: Any) -> Any:
-        return value.strip().lower().replace("-", "_") if isinstance(value, str) else value
+    return Annotated[enum, BeforeValidator(lambda value: plain_name(value) if isinstance(value, str) else value)]
 
-    return Annotated[enum, BeforeValidator(find)]
+
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004 (pydantic tells of a ValueError)
+    return value
+
+
+def _values(entry: Any) -> Any:
+    """Take ``["reasoning"]`` beside ``{"reasoning": 0.9}``."""
+    return dict.fromkeys(map(str, entry), _LISTED) if isinstance(entry, list | tuple) else entry
+
+
+def _without_credentials(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_credentials(item) for item in value]
+    return re.sub(r"(^|//)[^/@]*@", r"\1", value) if isinstance(value, str) else value
+
+
+def _address(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    try:
+        normalize_host(value)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
+    return value
 
 
 _Task = _enum_by_name(TaskType)
 _Capability = _enum_by_name(ModelCapability)
-_Share = Annotated[float, Field(ge=0.0, le=1.0)]
-_Positive = Annotated[float, Field(gt=0.0)]
+_Number = Annotated[float, BeforeValidator(_no_flag), Field(allow_inf_nan=False)]
+_Count = Annotated[int, BeforeValidator(_no_flag), Field(ge=1)]
+_Share = Annotated[_Number, Field(ge=0.0, le=1.0)]
+_Positive = Annotated[_Number, Field(gt=0.0)]
+_NotNegative = Annotated[_Number, Field(ge=0.0)]
+_Name = Annotated[str, Field(min_length=1)]
+_Phase = Literal["connect", "load", "first_token", "between_tokens", "total"]
+_Bound = Annotated[float, BeforeValidator(_no_flag), Field(gt=0.0)]
 
 
 class _Section(BaseModel):
@@ -60,9 +100,15 @@ class _Section(BaseModel):
 class Weights(_Section):
     """Shares of the score; they are normalised to sum to 1."""
 
-    capability: Annotated[float, Field(ge=0.0)] = 0.4
-    performance: Annotated[float, Field(ge=0.0)] = 0.4
-    health: Annotated[float, Field(ge=0.0)] = 0.2
+    capability: _NotNegative = 0.4
+    performance: _NotNegative = 0.4
+    health: _NotNegative = 0.2
+
+    @model_validator(mode="after")
+    def _weighs_something(self) -> Weights:
+        if not self.capability + self.performance + self.health:
+            raise ValueError("at least one of capability, performance and health must be greater than 0")
+        return self
 
 
 class RoutingConfig(_Section):
@@ -78,28 +124,28 @@ class RoutingConfig(_Section):
     either case."""
     learn: bool = True
     """False freezes the history: nothing is recorded, so the same request gives the same choice."""
-    memory_share: Annotated[float, Field(gt=0.0, le=4.0)] = 0.9
+    memory_share: Annotated[_Positive, Field(le=4.0)] = 0.9
     """Models larger than this share of a local host's memory are left out, unless named."""
 
 
 class HealthConfig(_Section):
     """The monitor and the circuits."""
 
-    interval: Annotated[float, Field(ge=0.0)] = 300.0
+    interval: Annotated[_NotNegative, Field(le=threading.TIMEOUT_MAX)] = 300.0
     """Seconds between two looks of the background monitor; 0 turns it off."""
-    failure_threshold: Annotated[int, Field(ge=1)] = 3
+    failure_threshold: _Count = 3
     """Failures in a row that open a circuit."""
     recovery_timeout: _Positive = 30.0
     """Seconds an open circuit waits before it lets one request through; doubles at each further opening."""
     max_recovery_timeout: _Positive = 600.0
-    refresh: Annotated[float, Field(ge=0.0)] = 5.0
+    refresh: _NotNegative = 5.0
     """How old, in seconds, the knowledge of what is in memory may grow before it is renewed off the request's way."""
 
 
 class FallbackConfig(_Section):
     """What happens when a model fails."""
 
-    max_attempts: Annotated[int, Field(ge=1)] | None = None
+    max_attempts: _Count | None = None
     """None: every model that can serve."""
     mid_stream: Literal["continue", "raise"] = "continue"
 
@@ -108,7 +154,7 @@ class RoleConfig(_Section):
     """A role of an agent; what is left out keeps the role's default."""
 
     prompt: str | None = None
-    temperature: Annotated[float, Field(ge=0.0)] | None = None
+    temperature: _NotNegative | None = None
     task_type: _Task | None = None  # type: ignore[valid-type]
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -128,15 +174,36 @@ class RouterConfig(_Section):
         'balanced'
     """
 
-    task_specific_models: dict[_Task, list[str]] = Field(default_factory=dict)  # type: ignore[valid-type]
-    model_capabilities: dict[str, dict[_Capability, _Share]] = Field(default_factory=dict)  # type: ignore[valid-type]
+    task_specific_models: dict[_Task, list[_Name]] = Field(default_factory=dict)  # type: ignore[valid-type]
+    model_capabilities: dict[_Name, Annotated[dict[_Capability, _Share], BeforeValidator(_values)]] = Field(  # type: ignore[valid-type]
+        default_factory=dict
+    )
     routing: RoutingConfig = RoutingConfig()
-    roles: dict[str, RoleConfig] = Field(default_factory=dict)
-    hosts: list[str] = Field(default_factory=list)
+    roles: dict[_Name, RoleConfig] = Field(default_factory=dict)
+    hosts: list[Annotated[str, AfterValidator(_address)]] = Field(default_factory=list)
     health: HealthConfig = HealthConfig()
     fallback: FallbackConfig = FallbackConfig()
-    store: str | None = None
-    timeouts: dict[str, float | None] = Field(default_factory=dict)
+    store: _Name | None = None
+    timeouts: dict[_Phase, _Bound | None] = Field(default_factory=dict)
+
+    @field_validator("roles", mode="after")
+    @classmethod
+    def _told_apart(cls, roles: dict[str, RoleConfig]) -> dict[str, RoleConfig]:
+        names: dict[str, str] = {}
+        for name in roles:
+            if (other := names.setdefault(plain_name(name), name)) != name:
+                raise ValueError(f"{other!r} and {name!r} are the same name")
+        return roles
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield what is shown of it: addresses without their credentials."""
+        for name, value in super().__repr_args__():
+            yield name, _without_credentials(value) if name in {"hosts", "store"} else value
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return what is pickled: addresses without their credentials, as they are known to a router."""
+        state = super().__getstate__()
+        return {**state, "__dict__": {**state["__dict__"], "hosts": _without_credentials(self.hosts)}}
 
     @classmethod
     def load(cls, source: RouterConfig | Mapping[str, Any] | str | Path | None = None) -> RouterConfig:
@@ -145,30 +212,23 @@ class RouterConfig(_Section):
         ``ROUTED_OLLAMA_CONFIG`` names the file when ``source`` is None. Every key has a variable that overrides the
         file: ``ROUTED_OLLAMA_STORE``, ``ROUTED_OLLAMA_HOSTS`` (with commas between), ``ROUTED_OLLAMA_PREFER``,
         ``ROUTED_OLLAMA_LEARN``, ``ROUTED_OLLAMA_MID_STREAM``, ``ROUTED_OLLAMA_MAX_ATTEMPTS``; of the others the
-        sections and the key, with two underscores between: ``ROUTED_OLLAMA_HEALTH__INTERVAL``. Objects, lists and
-        ``null`` are written as JSON.
+        sections and the key, with two underscores between: ``ROUTED_OLLAMA_ROLES__DEVELOPER__TEMPERATURE`` (``_``
+        stands for ``-`` and spaces, too). Objects, lists of other things than names, and ``null`` are written as JSON.
 
         Raises:
-            ConfigurationError: says which file, line or key is wrong and what was expected.
+            ConfigurationError: says which file, line, key or variable is wrong and what it must be.
         """
         if isinstance(source, RouterConfig):
             return source
-        origin = "the configuration"
-        if source is None:
-            source = os.environ.get("ROUTED_OLLAMA_CONFIG") or {}
-        if isinstance(source, str | Path):
-            origin = str(source)
-            source = _read(Path(source).expanduser())
-        return cls._checked(_with_environment(dict(source)), origin)
-
-    @classmethod
-    def _checked(cls, data: dict[str, Any], origin: str) -> RouterConfig:
+        origin, data = _data_of(source)
+        said = environment(cls.model_fields, _SHORT, _LISTS)
+        for each in said:
+            data = with_value(data, each.path, each.value)
         data = {key: value for key, value in data.items() if not str(key).startswith("$")}
-        data["model_capabilities"] = _capability_values(data.get("model_capabilities", {}), origin)
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigurationError(_explain(error, origin)) from None
+            raise ConfigurationError(explain(error, origin, said, _keys_at)) from None
 
     def overridden(self, **changes: Any) -> RouterConfig:
         """Return a copy in which arguments replace what the file said; None changes nothing.
@@ -189,80 +249,37 @@ class RouterConfig(_Section):
         try:
             return type(self).model_validate(data)
         except ValidationError as error:
-            raise ConfigurationError(_explain(error, "the arguments")) from None
+            raise ConfigurationError(explain(error, "the arguments", keys_at=_keys_at)) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigurationError(
-            f"Cannot read the configuration file {path}: {error.strerror}. Check the path, or leave it out."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from None
-    try:
-        data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigurationError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: not TOML: {error}.") from None
-    if not isinstance(data, dict):
-        raise ConfigurationError(f"{path}: expected an object at the top, found {type(data).__name__}.")
-    return data
+def _data_of(source: Mapping[str, Any] | str | Path | None) -> tuple[str, dict[str, Any]]:
+    """Return where settings come from, in words, and what stands there."""
+    if source is None:
+        variable = f"{PREFIX}CONFIG"
+        if path := os.environ.get(variable, "").strip():
+            return path, read_file(path, variable)
+        return "the configuration", {}
+    if isinstance(source, Mapping):
+        return "the configuration", dict(source)
+    if not isinstance(source, str | Path):
+        kind = type(source).__name__
+        raise ConfigurationError(f"config: expected the path of a file, a mapping or a RouterConfig, found {kind}.")
+    if not str(source).strip():
+        raise ConfigurationError("config: the path is empty. Leave it out to use no file.")
+    return str(source), read_file(source)
 
 
-def _with_environment(data: dict[str, Any]) -> dict[str, Any]:
-    known = [*RouterConfig.model_fields, *_SHORT, "config"]
-    for variable in sorted(os.environ):
-        name = variable.removeprefix(PREFIX).lower()
-        if name == variable.lower() or name == "config" or not os.environ[variable].strip():
-            continue
-        first, *keys = _SHORT.get(name, name).split("__")
-        if first not in RouterConfig.model_fields:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {PREFIX}{near[0].upper()}?" if near else ""
-            warnings.warn(f"The variable {variable} means nothing here.{hint}", RoutedOllamaWarning, stacklevel=4)
-            continue
-        data = _with_value(data, [first, *keys], _from_text(variable, first, os.environ[variable].strip()))
-    return data
-
-
-def _with_value(data: Any, path: list[str], value: Any) -> Any:
-    """Return nested data with one value replaced. What is no object is left for the check to complain of."""
-    if not path:
-        return value
-    if not isinstance(data, Mapping):
-        return data
-    return {**data, path[0]: _with_value(data.get(path[0], {}), path[1:], value)}
-
-
-def _from_text(variable: str, section: str, text: str) -> Any:
-    if text[0] in "[{" or text == "null":
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigurationError(f"{variable} is not JSON: {error.msg} (at character {error.pos}).") from None
-    return [part.strip() for part in text.split(",")] if section == "hosts" else text
-
-
-def _capability_values(value: Any, origin: str) -> Any:
-    """Accept ``["reasoning"]`` beside ``{"reasoning": 0.9}``: a listed capability counts 0.9."""
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{origin}: model_capabilities: expected an object of model names.")
-    listed = 0.9
-    return {
-        name: dict.fromkeys(map(str, entry), listed) if isinstance(entry, list | tuple) else entry
-        for name, entry in value.items()
-    }
-
-
-def _explain(error: ValidationError, origin: str) -> str:
-    lines = []
-    for detail in error.errors():
-        key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
-        lines.append(f"{key or 'top level'}: {detail['msg']} (found {str(detail['input'])[:60]!r})")
-    return f"{origin} is not valid: " + "; ".join(lines)
+def _keys_at(path: Sequence[str]) -> list[str]:
+    """Return the keys that there are in a section."""
+    if path[:1] == ("roles",):
+        return list(RoleConfig.model_fields)
+    model: type[BaseModel] = RouterConfig
+    for name in path:
+        kind = model.model_fields[name].annotation if name in model.model_fields else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return []
+        model = kind
+    return list(model.model_fields)
 
 
 def normalize_host(url: str) -> str:
@@ -278,6 +295,8 @@ def normalize_host(url: str) -> str:
         >>> normalize_host("0.0.0.0:8080")
         'http://127.0.0.1:8080'
     """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"The address of a server is text, http://host:port, not {type(url).__name__}.")
     text = url.strip().strip("\"'") or DEFAULT_HOST
     if "://" not in text:
         text = f"http://{text}"
@@ -285,9 +304,10 @@ def normalize_host(url: str) -> str:
         parts = urlsplit(text)
         port = parts.port
         httpx.URL(text)
+        (parts.hostname or "").encode("idna")  # what looks a name up does this, too
     except (ValueError, httpx.InvalidURL):
         parts, port = None, None
-    shown = re.sub(r"(^|//)[^/]*@", r"\1", text)
+    shown = _without_credentials(text)
     if parts is None or re.search(r"\s", parts.netloc):
         raise ConfigurationError(f"{shown!r} is not the address of a server; expected http://host:port.")
     if parts.scheme not in {"http", "https"}:
@@ -303,5 +323,14 @@ def normalize_host(url: str) -> str:
 
 
 def default_host() -> str:
-    """Return the host that ``OLLAMA_HOST`` names, else loopback port 11434."""
-    return os.environ.get("OLLAMA_HOST") or DEFAULT_HOST
+    """Return the host that ``OLLAMA_HOST`` names, else loopback port 11434.
+
+    Raises:
+        ConfigurationError: what it holds is no address.
+    """
+    named = os.environ.get("OLLAMA_HOST", "").strip() or DEFAULT_HOST
+    try:
+        normalize_host(named)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"OLLAMA_HOST: {error}") from None
+    return named

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from pydantic import ValidationError
+
+from routed_ollama._sources import explain, plain_name
 from routed_ollama.config import RoleConfig
 from routed_ollama.errors import ConfigurationError
 from routed_ollama.types import TaskType
@@ -21,11 +24,14 @@ class Role:
     """Who an agent is.
 
     Attributes:
-        name: what it is called.
+        name: what it is called; ``Code-Reviewer`` and ``code_reviewer`` are one name.
         prompt: the system message of each of its requests; empty for none.
         temperature: 0 for the likeliest answer, higher for more varied ones; None to leave it to the model.
         task_type: what its prompts ask for, where a request does not say; None to have each prompt read for it.
-        options: further options for Ollama, such as ``num_predict``.
+        options: further options for Ollama, such as ``num_predict``. Copied.
+
+    Raises:
+        ConfigurationError: a value is of the wrong type, or there is no such kind of task.
 
     Example:
         >>> Role("poet", prompt="You write short poems.", temperature=1.0).name
@@ -38,6 +44,30 @@ class Role:
     task_type: TaskType | None = None
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
+    def __post_init__(self) -> None:
+        """See that it is a role, and make its options its own."""
+        for name, value in (("name", self.name), ("prompt", self.prompt)):
+            if not isinstance(value, str):
+                raise ConfigurationError(f"Role: {name} must be text, not {type(value).__name__}.")
+        if not self.name.strip():
+            raise ConfigurationError("Role: name must not be empty.")
+        if not isinstance(self.options, Mapping):
+            raise ConfigurationError(f"Role: options must be a mapping, not {type(self.options).__name__}.")
+        try:
+            checked = RoleConfig(temperature=self.temperature, task_type=self.task_type)
+        except ValidationError as error:
+            raise ConfigurationError(explain(error, f"Role {self.name!r}")) from None
+        object.__setattr__(self, "task_type", checked.task_type)
+        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Role:
+        """Nothing of it changes, so a copy is the role itself."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes it anew in another process."""
+        return (type(self), (self.name, self.prompt, self.temperature, self.task_type, dict(self.options)))
+
     def configured(self, settings: RoleConfig) -> Role:
         """Return the role with what a configuration says of it; what is left out there stays.
 
@@ -46,7 +76,7 @@ class Role:
         """
         said = {name: getattr(settings, name) for name in ("prompt", "temperature", "task_type")}
         given = {name: value for name, value in said.items() if value is not None}
-        return replace(self, **given, options=MappingProxyType({**self.options, **settings.options}))
+        return replace(self, **given, options={**self.options, **settings.options})
 
 
 _BUILT_IN: Final = (
@@ -109,7 +139,7 @@ def find_role(role: str | Role, configured: Mapping[str, RoleConfig]) -> Role:
     """Return a role with what the configuration says of it.
 
     Args:
-        role: a name, in any case, or a role of one's own.
+        role: a name, in any case and with ``-``, ``_`` or a space, or a role of one's own.
         configured: the configuration's ``roles``; names that are not built in are roles of their own.
 
     Raises:
@@ -124,8 +154,8 @@ def find_role(role: str | Role, configured: Mapping[str, RoleConfig]) -> Role:
     """
     if not isinstance(role, str | Role):
         raise TypeError(f"role must be a name or a Role, not {type(role).__name__}.")
-    by_name = {name.strip().lower(): settings for name, settings in configured.items()}
-    name = (role if isinstance(role, str) else role.name).strip().lower()
+    by_name = {plain_name(name): settings for name, settings in configured.items()}
+    name = plain_name(role if isinstance(role, str) else role.name)
     known = role if isinstance(role, Role) else ROLES.get(name)
     settings = by_name.get(name)
     if settings is not None:
