@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import httpx
 
 from routed_ollama.errors import TruncatedStreamError
 
-_WHOLE: Final = re.compile(rb'"stream":\s*false')
-"""In JSON a quote inside of text is escaped, and the official client writes this key before any nested object."""
+_STREAM: Final = re.compile(rb'"stream":\s*(true|false)')
+"""In JSON a quote inside of text is escaped, and the official client writes this key before any nested object: the
+first is the request's own, a later one may be the argument of a tool."""
 _PATHS: Final = ("/api/chat", "/api/generate")
-_TEXTS: Final = ("content", "thinking")
+_TEXTS: Final = ("content", "thinking", "response")
+_OF_THE_BODY: Final = frozenset({"content-type", "content-length", "content-encoding", "transfer-encoding"})
+"""Headers that say how the stream was sent, and nothing of what is handed over."""
+_OF_THE_STREAM: Final = frozenset({"network_stream", "reason_phrase"})
+"""Extensions of httpx's that are true of the stream alone."""
 
 
 def _as_stream(request: httpx.Request) -> httpx.Request | None:
     """Return the request that asks for a stream; None for one that is to be sent as it is."""
     if request.method != "POST" or not request.url.path.endswith(_PATHS):
         return None
-    body, found = _WHOLE.subn(b'"stream":true', request.content, count=1)
-    if not found:
+    found = _STREAM.search(request.content)
+    if found is None or found[1] != b"false":
         return None
+    body = request.content[: found.start(1)] + b"true" + request.content[found.end(1) :]
     headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"content-length"]
     return httpx.Request(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
 
@@ -39,7 +45,13 @@ class _Joiner:
         self._texts: dict[str, list[str]] = {}
         self._calls: list[Any] = []
         self._logprobs: list[Any] = []
+        self._message: dict[str, Any] | None = None
         self._last: dict[str, Any] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether the last line is here: what happens to the connection after it breaks nothing."""
+        return self._last.get("done") is True or "error" in self._last
 
     def feed(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -50,38 +62,35 @@ class _Joiner:
         if not line.strip() or "error" in self._last:
             return
         part = json.loads(line)
-        message = part.get("message") or {}
+        self._message = part.get("message") or self._message
+        said = part.get("message") or part  # `/api/generate` has no message around them
         for name in _TEXTS:
-            if message.get(name):
-                self._texts.setdefault(name, []).append(message[name])
-        if part.get("response"):
-            self._texts.setdefault("response", []).append(part["response"])
-        self._calls += message.get("tool_calls") or []
+            if said.get(name):
+                self._texts.setdefault(name, []).append(said[name])
+        self._calls += said.get("tool_calls") or []
         self._logprobs += part.get("logprobs") or []
         self._last = part
 
     def response(self, response: httpx.Response, request: httpx.Request) -> httpx.Response:
         """Return the whole answer, or the error that the server would have given instead of one."""
-        self._line(self._rest)
-        whole = self._last
-        if "error" in whole:
-            return httpx.Response(500, json=whole, request=request)
-        if whole.get("done") is not True:
+        if not self.over:
+            self._line(self._rest)
+        if not self.over:
             raise TruncatedStreamError("The answer ended before its last line (no `done`).")
-        joined = {name: "".join(parts) for name, parts in self._texts.items()}
-        if "response" in whole:
-            whole["response"] = joined.pop("response", "")
-        if "message" in whole:
-            whole["message"] = {**whole["message"], "content": "", **joined}
-            if self._calls:
-                whole["message"]["tool_calls"] = self._calls
-        if self._logprobs:
-            whole["logprobs"] = self._logprobs
-        return httpx.Response(200, json=whole, request=request, extensions=_kept(response))
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in _OF_THE_BODY]
+        extensions = {name: value for name, value in response.extensions.items() if name not in _OF_THE_STREAM}
+        status = httpx.codes.INTERNAL_SERVER_ERROR if "error" in self._last else httpx.codes.OK
+        body = self._last if status == httpx.codes.INTERNAL_SERVER_ERROR else self._whole()
+        return httpx.Response(status, headers=headers, json=body, request=request, extensions=extensions)
 
-
-def _kept(response: httpx.Response) -> dict[str, Any]:
-    return {name: value for name, value in response.extensions.items() if name != "network_stream"}
+    def _whole(self) -> dict[str, Any]:
+        """Return the last line with what all lines said."""
+        texts = {name: "".join(parts) for name, parts in self._texts.items()}
+        logprobs = {"logprobs": self._logprobs} if self._logprobs else {}
+        if self._message is None:
+            return {**self._last, "response": "", **texts, **logprobs}
+        calls = {"tool_calls": self._calls} if self._calls else {}
+        return {**self._last, "message": {**self._message, "content": "", **texts, **calls}, **logprobs}
 
 
 class JoinedTransport(httpx.BaseTransport):
@@ -100,6 +109,7 @@ class JoinedTransport(httpx.BaseTransport):
         Raises:
             TruncatedStreamError: the stream ended without its last line.
             json.JSONDecodeError: a line is no JSON.
+            httpx.TransportError: the connection broke, or a bound ran out, before the last line.
         """
         streamed = _as_stream(request)
         if streamed is None:
@@ -108,12 +118,14 @@ class JoinedTransport(httpx.BaseTransport):
         if response.status_code != httpx.codes.OK:
             return response
         joiner = _Joiner()
-        stream = cast("httpx.SyncByteStream", response.stream)
         try:
-            for data in stream:
+            for data in response.iter_bytes():
                 joiner.feed(data)
+        except httpx.TransportError:
+            if not joiner.over:
+                raise
         finally:
-            stream.close()
+            response.close()
         return joiner.response(response, request)
 
     def close(self) -> None:
@@ -137,6 +149,7 @@ class AsyncJoinedTransport(httpx.AsyncBaseTransport):
         Raises:
             TruncatedStreamError: the stream ended without its last line.
             json.JSONDecodeError: a line is no JSON.
+            httpx.TransportError: the connection broke, or a bound ran out, before the last line.
         """
         streamed = _as_stream(request)
         if streamed is None:
@@ -145,12 +158,14 @@ class AsyncJoinedTransport(httpx.AsyncBaseTransport):
         if response.status_code != httpx.codes.OK:
             return response
         joiner = _Joiner()
-        stream = cast("httpx.AsyncByteStream", response.stream)
         try:
-            async for data in stream:
+            async for data in response.aiter_bytes():
                 joiner.feed(data)
+        except httpx.TransportError:
+            if not joiner.over:
+                raise
         finally:
-            await stream.aclose()
+            await response.aclose()
         return joiner.response(response, request)
 
     async def aclose(self) -> None:
