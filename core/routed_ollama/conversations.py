@@ -6,9 +6,10 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from routed_ollama import _fork
 from routed_ollama.types import Candidate
 
 _MOST = 10_000
@@ -20,14 +21,22 @@ def fingerprint(text: str, tool_calls: Sequence[Any] = ()) -> str:
 
     Args:
         text: the message's text.
-        tool_calls: names and arguments, as plain values.
+        tool_calls: names and arguments, of whatever a framework hands over; the order of arguments is no matter.
 
     Example:
         >>> fingerprint("4") == fingerprint("4", [["add", {"a": 2}]])
         False
     """
-    plain = json.dumps([text, list(tool_calls)], sort_keys=True, default=str)
-    return hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    plain = json.dumps([text, _ordered(tool_calls)], default=str)
+    return hashlib.blake2b(plain.encode("utf-8"), digest_size=16).hexdigest()
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {"": sorted([str(key), json.dumps(_ordered(each), default=str)] for key, each in value.items())}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_ordered(each) for each in value]
+    return value
 
 
 class Conversations:
@@ -35,7 +44,7 @@ class Conversations:
 
     Example:
         >>> known = Conversations()
-        >>> known.note("session of Ann", Candidate("llama3.1:8b"))
+        >>> known.note("session of Ann", Candidate("llama3.1:8b", "http://127.0.0.1:11434"))
         >>> known.of("session of Ann").model, known.of("another")
         ('llama3.1:8b', None)
     """
@@ -43,6 +52,7 @@ class Conversations:
     def __init__(self) -> None:
         self._by_key: OrderedDict[str, Candidate] = OrderedDict()
         self._lock = threading.Lock()
+        _fork.register(self)
 
     def note(self, key: str, candidate: Candidate) -> None:
         """Note who answered."""
@@ -55,3 +65,13 @@ class Conversations:
     def of(self, key: str) -> Candidate | None:
         """Return who answered last; None when unknown."""
         return self._by_key.get(key)
+
+    def before_fork(self, timeout: float) -> None:
+        """Nothing to bring to rest: what is noted is noted in one step."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing was stopped."""
+
+    def after_fork_in_child(self) -> None:
+        """Let go of a lock that another of the parent's threads may have held."""
+        self._lock = threading.Lock()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Final, cast, get_args
@@ -19,7 +19,6 @@ from routed_ollama.types import Prefer, TaskType
 
 _NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 _current: ContextVar[Mapping[str, Any]] = ContextVar("routed_ollama_hints", default=_NONE)
-_NAMES: Final = ("prefer", "task_type", "model", "session")
 
 
 @contextmanager
@@ -49,17 +48,15 @@ def routing(
         ...     sorted(request_hints({}))
         ['prefer', 'task_type']
     """
-    given = {
-        "prefer": checked_prefer(prefer),
-        "task_type": checked_task_type(task_type),
-        "model": model,
-        "session": session,
-    }
-    token = _current.set({**_current.get(), **{name: value for name, value in given.items() if value is not None}})
+    given = {"prefer": prefer, "task_type": task_type, "model": model, "session": session}
+    token = _current.set({**_current.get(), **_checked(given)})
     try:
         yield
     finally:
-        _current.reset(token)
+        # A generator may be closed, and a dependency of a web framework left, in another context than it was entered
+        # in; there nothing was set.
+        with suppress(ValueError):
+            _current.reset(token)
 
 
 def request_hints(arguments: MutableMapping[str, Any]) -> dict[str, Any]:
@@ -74,13 +71,11 @@ def request_hints(arguments: MutableMapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigurationError: a value is none of those there are.
     """
-    hints = dict(_current.get())
-    for name in _NAMES:
-        value = arguments.pop(name, None)
-        if value is not None:
-            check = _CHECKS.get(name)
-            hints[name] = value if check is None else check(value)
-    return hints
+    return {**_current.get(), **_checked({name: arguments.pop(name, None) for name in _CHECKS})}
+
+
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _CHECKS[name](value) for name, value in given.items() if value is not None}
 
 
 def checked_task_type(value: TaskType | str | None) -> TaskType | None:
@@ -108,7 +103,21 @@ def checked_prefer(value: Any) -> Prefer | None:
     return cast("Prefer | None", value)
 
 
-_CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {"task_type": checked_task_type, "prefer": checked_prefer}
+def _name_of(what: str) -> Callable[[Any], str]:
+    def checked(value: Any) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise ConfigurationError(f"{what}: expected a name; found {value!r}.")
+        return value
+
+    return checked
+
+
+_CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "prefer": checked_prefer,
+    "task_type": checked_task_type,
+    "model": _name_of("model"),
+    "session": _name_of("session"),
+}
 
 
 def warn_unknown(names: Iterable[str], known: Iterable[str], *, stacklevel: int = 2) -> None:
