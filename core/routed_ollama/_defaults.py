@@ -47,6 +47,9 @@ def set_default_router(router: Router | None = None) -> None:
     Args:
         router: the one to share.
 
+    Raises:
+        TypeError: it is no router.
+
     Example:
         >>> router = Router.from_models(["llama3.1:8b"])
         >>> set_default_router(router)
@@ -54,6 +57,8 @@ def set_default_router(router: Router | None = None) -> None:
         'llama3.1:8b'
         >>> set_default_router()
     """
+    if not isinstance(router, Router | None):
+        raise TypeError(f"router must be a Router or None, not {type(router).__name__}.")
     _chosen.clear()
     while _made:
         _made.popitem()[1].close()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from routed_ollama.agent._conversation import Turn
 from routed_ollama.catalog import with_tag
 from routed_ollama.errors import ConfigurationError, RoutedOllamaWarning
 from routed_ollama.types import Message
@@ -46,6 +47,15 @@ _OPTIONS: Final = frozenset(
     }
 )
 """Options that Ollama knows; another is sent all the same, because a newer server may know it."""
+_NOT_HERE: Final = {
+    "format": "An agent answers in text; structured answers are what the adapters are for.",
+    "images": "An agent takes text; images are what the adapters are for.",
+    "messages": "Give the text as the prompt; memory=True keeps the conversation.",
+    "stream": "Call stream() or astream().",
+    "system": "That is the role's prompt: Role(name, prompt=...), or `roles` in the configuration.",
+    "tools": "An agent calls no tools; the adapters do.",
+}
+"""What the official client takes and an agent does not, with what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +66,23 @@ class Settings:
     fields: Mapping[str, Any]
 
     @classmethod
-    def of(cls, given: Mapping[str, Any], *, stacklevel: int = 1) -> Settings:
+    def of(cls, given: Mapping[str, Any], arguments: Iterable[str], *, stacklevel: int = 1) -> Settings:
         """Sort what a caller gave; what Ollama does not know is a warning that suggests the nearest name.
 
         Args:
-            given: what was given, by name.
+            given: what was given, by name; ``options`` may hold some, as for the official client.
+            arguments: names that the caller could have meant besides.
             stacklevel: how many calls further up the caller is.
+
+        Raises:
+            ConfigurationError: an agent does not take it; says what to do instead.
         """
-        named = {_RENAMED.get(name, name): value for name, value in given.items()}
-        known = [*_OPTIONS, *_FIELDS, *_RENAMED]
+        named = {_RENAMED.get(name, name): value for name, value in _flat(given).items()}
+        for name in named.keys() & _NOT_HERE.keys():
+            raise ConfigurationError(f"{name}: no option of an agent. {_NOT_HERE[name]}")
+        if isinstance(named.get("stop"), str):
+            named["stop"] = [named["stop"]]
+        known = [*_OPTIONS, *_FIELDS, *_RENAMED, *arguments]
         for name in named.keys() - _OPTIONS - _FIELDS:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else "It is sent as an option, in case the server knows it."
@@ -74,22 +92,68 @@ class Settings:
             {name: value for name, value in named.items() if name in _FIELDS},
         )
 
-    def overridden(self, given: Mapping[str, Any], *, stacklevel: int = 1) -> Settings:
+    def overridden(self, given: Mapping[str, Any], arguments: Iterable[str], *, stacklevel: int = 1) -> Settings:
         """Return them with those of one request on top."""
         if not given:
             return self
-        other = Settings.of(given, stacklevel=stacklevel + 1)
+        other = Settings.of(given, arguments, stacklevel=stacklevel + 1)
         return Settings({**self.options, **other.options}, {**self.fields, **other.fields})
+
+    @property
+    def num_ctx(self) -> int:
+        """The context that is asked for, in tokens; 0 for none. What is no number is the server's to refuse."""
+        return _positive(self.options.get("num_ctx"))
+
+    @property
+    def num_predict(self) -> int | None:
+        """The answer's limit, in tokens; None for none."""
+        return _positive(self.options.get("num_predict")) or None
+
+
+def _positive(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
+    options = given.get("options")
+    if options is None:
+        return {name: value for name, value in given.items() if name != "options"}
+    if not isinstance(options, Mapping):
+        raise ConfigurationError(f"options: expected a mapping, found {type(options).__name__}.")
+    return {**options, **{name: value for name, value in given.items() if name != "options"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One prompt to an agent: the conversation to send, what the plan needs to know, what is sent besides."""
+    """One prompt to an agent.
 
+    Attributes:
+        system: the role's prompt, as a message; empty for none.
+        turns: what is remembered and fits the model that is answering the conversation.
+        prompt: what is asked now.
+        hints: what the plan needs to know besides.
+        settings: what is sent besides.
+    """
+
+    system: Sequence[Message]
+    turns: Sequence[Turn]
     prompt: str
-    messages: Sequence[Message]
     hints: Mapping[str, Any]
     settings: Settings
+
+    @property
+    def fixed(self) -> list[Message]:
+        """What is sent in any case: the role's prompt and the new one."""
+        return [*self.system, Message("user", self.prompt)]
+
+    @property
+    def messages(self) -> list[Message]:
+        """The whole conversation."""
+        return self.within(self.turns)
+
+    def within(self, turns: Sequence[Turn]) -> list[Message]:
+        """Return the conversation with these turns alone."""
+        return [*self.system, *(message for turn in turns for message in turn.messages), Message("user", self.prompt)]
 
 
 def checked_prompt(prompt: str) -> str:
@@ -106,6 +170,21 @@ def checked_prompt(prompt: str) -> str:
     return prompt
 
 
+def checked_name(name: str | None) -> str | None:
+    """Return the name of a model.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if name is not None and (not isinstance(name, str) or not name.strip()):
+        raise ConfigurationError(f"model: expected a name, found {_what(name)}.")
+    return name
+
+
+def _what(name: Any) -> str:
+    return "an empty one" if isinstance(name, str) else type(name).__name__
+
+
 def checked_models(models: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return the names to choose among, with their tags; None for every installed chat model.
 
@@ -116,8 +195,8 @@ def checked_models(models: Sequence[str] | None) -> tuple[str, ...] | None:
         return None
     names = [models] if isinstance(models, str) else list(models)
     for name in names:
-        if not isinstance(name, str):
-            raise ConfigurationError(f"models: expected names, found {type(name).__name__}.")
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError(f"models: expected names, found {_what(name)}.")
     if not names:
         raise ConfigurationError("models is empty. Leave it out to use every installed chat model.")
     return tuple(dict.fromkeys(map(with_tag, names)))

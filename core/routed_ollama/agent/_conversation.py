@@ -1,14 +1,14 @@
 """What an agent remembers of its conversation: whole turns, the oldest forgotten first. No I/O.
 
-Law: memory never makes a model load anew. It keeps what fits the context that the answering model has, with room for
-an answer; a longer memory is had by giving the agent a larger ``num_ctx``.
+Law: memory never makes the model that is answering load anew. What is sent fits the context that it has, with room for
+an answer; a longer memory is had by giving the agent a larger ``num_ctx``. One long prompt forgets nothing.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from routed_ollama.analysis.tokens import estimate_prompt_tokens
@@ -39,10 +39,12 @@ class Conversation:
 
     Args:
         most: how many turns are remembered at most; None for all that fit; 0 for none.
+        turns: to begin with.
     """
 
-    def __init__(self, most: int | None) -> None:
-        self._turns: deque[Turn] = deque(maxlen=most)
+    def __init__(self, most: int | None, turns: Iterable[Turn] = ()) -> None:
+        self.most = most
+        self._turns: deque[Turn] = deque(turns, maxlen=most)
         self._lock = threading.Lock()
 
     @property
@@ -51,32 +53,45 @@ class Conversation:
         with self._lock:
             return tuple(self._turns)
 
-    def remember(self, turn: Turn) -> None:
-        """Add a turn."""
+    def remember(self, turn: Turn, fixed: Sequence[Message], context: int) -> None:
+        """Add a turn, and forget the oldest that would not be sent with the shortest of prompts.
+
+        Args:
+            turn: the newest.
+            fixed: what is always sent: the role's prompt.
+            context: tokens that the model can take.
+        """
         with self._lock:
             self._turns.append(turn)
+            kept = len(fitting(tuple(self._turns), fixed, context))
+            while len(self._turns) > kept:
+                self._turns.popleft()
 
     def clear(self) -> None:
         """Forget all turns."""
         with self._lock:
             self._turns.clear()
 
-    def fitting(self, fixed: Sequence[Message], context: int) -> tuple[Turn, ...]:
-        """Forget the oldest turns until what is to be sent fits, and return the others.
 
-        Args:
-            fixed: what is sent besides: the role's prompt, the new prompt.
-            context: tokens that the model can take.
-        """
-        room = int((context - _ROOM_FOR_ANSWER) / _ESTIMATE_MARGIN)
-        kept: list[Turn] = []
-        tokens = estimate_prompt_tokens(fixed)
-        with self._lock:
-            for turn in reversed(self._turns):
-                tokens += estimate_prompt_tokens(turn.messages)
-                if tokens > room:
-                    break
-                kept.append(turn)
-            while len(self._turns) > len(kept):
-                self._turns.popleft()
-        return tuple(reversed(kept))
+def fitting(turns: Sequence[Turn], fixed: Sequence[Message], context: int) -> tuple[Turn, ...]:
+    """Return the newest turns that fit a context: whole ones, oldest first.
+
+    Args:
+        turns: what is remembered, oldest first.
+        fixed: what is sent besides: the role's prompt, the new prompt.
+        context: tokens that the model can take.
+
+    Example:
+        >>> turns = [Turn(f"prompt {n}", "word " * 400, Candidate("llama3.1:8b", "")) for n in range(5)]
+        >>> [turn.prompt for turn in fitting(turns, [Message("user", "And then?")], 2048)]
+        ['prompt 3', 'prompt 4']
+    """
+    room = int((context - min(_ROOM_FOR_ANSWER, context // 2)) / _ESTIMATE_MARGIN)
+    tokens = estimate_prompt_tokens(fixed)
+    kept = 0
+    for turn in reversed(turns):
+        tokens += estimate_prompt_tokens(turn.messages)
+        if tokens > room:
+            break
+        kept += 1
+    return tuple(turns[len(turns) - kept :])

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from routed_ollama.agent._interface import AgentInterface, Config
+from routed_ollama.agent._interface import AgentInterface
+from routed_ollama.agent._routers import Config
 from routed_ollama.roles import Role
 from routed_ollama.router import Router
 from routed_ollama.store import Store

@@ -7,26 +7,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from routed_ollama._defaults import default_router
+from routed_ollama.agent import _planning
 from routed_ollama.agent._answer import AgentResponse, Piece, Pieces
 from routed_ollama.agent._arguments import (
     Asked,
     Settings,
     checked_memory,
     checked_models,
+    checked_name,
     checked_prompt,
 )
-from routed_ollama.agent._clients import Clients
-from routed_ollama.agent._conversation import Conversation, Turn
+from routed_ollama.agent._conversation import Conversation, Turn, fitting
+from routed_ollama.agent._routers import Config, clients_of, router_of
 from routed_ollama.agent._sending import Request, asend, asend_stream, send, send_stream
-from routed_ollama.clients import ClientSettings
-from routed_ollama.config import RouterConfig
-from routed_ollama.errors import ConfigurationError
-from routed_ollama.fallback import AttemptPlan, acall, astream, call, stream
+from routed_ollama.fallback import acall, astream, call, stream
 from routed_ollama.hints import checked_prefer, checked_task_type, request_hints
 from routed_ollama.roles import Role, find_role
 from routed_ollama.router import Router
@@ -42,8 +42,9 @@ from routed_ollama.types import (
     TaskType,
 )
 
-Config = RouterConfig | Mapping[str, Any] | str | Path
 _VIEW = Pieces()
+_OF_A_PROMPT = ("task_type", "model", "prefer")
+_OF_AN_AGENT = ("router", "models", "model", "base_url", "hosts", "config", "prefer", "store", "timeouts", "memory")
 
 
 class AgentInterface:
@@ -56,7 +57,7 @@ class AgentInterface:
         models: names to choose among; None for every installed chat model.
         model: the preferred one: it answers unless another is expected to do clearly better, or it cannot.
         base_url: one server; default ``OLLAMA_HOST``, else loopback port 11434.
-        hosts: several servers instead.
+        hosts: several servers instead (one may stand alone).
         config: a ``RouterConfig``, a mapping, or the path of a JSON or TOML file; its ``roles`` count as well.
         prefer: ``"balanced"``, ``"quality"`` or ``"speed"``.
         store: where the history is kept: ``"memory"``, a path, ``sqlite:///path``, a store object.
@@ -109,19 +110,56 @@ class AgentInterface:
             }.items()
             if value is not None
         }
+        self._shares_default = router is None and not given
         self._owns_router = router is None and bool(given)
-        self.router: Router = _router_of(router, given)
+        self.router: Router = router_of(router, given)
         self.role = find_role(role, self.router.config.roles)
         self._scope = checked_models(models)
-        self._model = model
+        self._model = checked_name(model)
         self._prefer = checked_prefer(prefer)
         temperature = {} if self.role.temperature is None else {"temperature": self.role.temperature}
-        self._settings = Settings.of({**temperature, **self.role.options, **options}, stacklevel=3)
+        self._settings = Settings.of({**temperature, **self.role.options, **options}, _OF_AN_AGENT, stacklevel=3)
         self._conversation = Conversation(checked_memory(memory))
-        self._clients = Clients(ClientSettings(common=client_kwargs or {}, lends=self.router.credentials))
+        self._clients = clients_of(self.router, client_kwargs)
+        self._picklable = not client_kwargs
 
     def __repr__(self) -> str:
         return f"AgentInterface({self.role.name!r}, {self.router!r})"
+
+    # --- copies -------------------------------------------------------------------------------------------------------
+
+    def __copy__(self) -> Self:
+        """Return an agent with a conversation of its own that begins with this one's turns; the router is shared."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__, _owns_router=False)
+        made._conversation = Conversation(self._conversation.most, self.history)
+        return made
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        """Return a copy; connections and history are a service that copies share."""
+        return self.__copy__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: the conversation too, but nothing secret.
+
+        Raises:
+            TypeError: there are ``client_kwargs``, which may hold what is secret.
+        """
+        if not self._picklable:
+            raise TypeError(
+                "An agent with client_kwargs is not pickled, since they may hold credentials. Make it where it is used."
+            )
+        router = None if self._shares_default else self.router
+        conversation = (self._conversation.most, self.history)
+        own = {name: value for name, value in self.__dict__.items() if name not in {"_clients", "_conversation"}}
+        return {**own, "router": router, "_conversation": conversation}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take it back; what shared the default router shares the one of this process."""
+        self.__dict__.update(state)
+        self.router = state["router"] or default_router()
+        self._conversation = Conversation(*state["_conversation"])
+        self._clients = clients_of(self.router, None)
 
     # --- answering ----------------------------------------------------------------------------------------------------
 
@@ -154,10 +192,10 @@ class AgentInterface:
             ValueError: the prompt is empty.
         """
         asked = self._asked(prompt, task_type, model, prefer, options)
-        plan = self.router.plan(asked.messages, scope=self._scope, **asked.hints)
-        request = self._request(asked, plan)
+        plan = _planning.plan(self.router, asked, self._scope)
+        request = Request(asked, plan, self._clients, self.router)
         pieces = call(plan, lambda attempt: send(request, attempt))
-        return self._answered(prompt, AgentResponse.whole(pieces, plan.route()))
+        return self._answered(asked, AgentResponse.whole(pieces, plan.route()))
 
     async def agenerate(
         self,
@@ -170,10 +208,10 @@ class AgentInterface:
     ) -> AgentResponse:
         """Async form of ``generate``."""
         asked = self._asked(prompt, task_type, model, prefer, options)
-        plan = await self.router.aplan(asked.messages, scope=self._scope, **asked.hints)
-        request = self._request(asked, plan)
+        plan = await _planning.aplan(self.router, asked, self._scope)
+        request = Request(asked, plan, self._clients, self.router)
         pieces = await acall(plan, lambda attempt: asend(request, attempt))
-        return self._answered(prompt, AgentResponse.whole(pieces, plan.route()))
+        return self._answered(asked, AgentResponse.whole(pieces, plan.route()))
 
     def stream(
         self,
@@ -191,12 +229,12 @@ class AgentInterface:
         return self._streamed(self._asked(prompt, task_type, model, prefer, options))
 
     def _streamed(self, asked: Asked) -> Generator[AgentResponse]:
-        plan = self.router.plan(asked.messages, scope=self._scope, **asked.hints)
-        request = self._request(asked, plan)
+        plan = _planning.plan(self.router, asked, self._scope)
+        request = Request(asked, plan, self._clients, self.router)
         said: list[str] = []
         with closing(stream(plan, lambda attempt: send_stream(request, attempt), _VIEW)) as pieces:
             for piece in pieces:
-                yield self._part(asked.prompt, piece, said)
+                yield self._part(asked, piece, said)
 
     def astream(
         self,
@@ -211,12 +249,12 @@ class AgentInterface:
         return self._astreamed(self._asked(prompt, task_type, model, prefer, options))
 
     async def _astreamed(self, asked: Asked) -> AsyncGenerator[AgentResponse]:
-        plan = await self.router.aplan(asked.messages, scope=self._scope, **asked.hints)
-        request = self._request(asked, plan)
+        plan = await _planning.aplan(self.router, asked, self._scope)
+        request = Request(asked, plan, self._clients, self.router)
         said: list[str] = []
         async with aclosing(astream(plan, lambda attempt: asend_stream(request, attempt), _VIEW)) as pieces:
             async for piece in pieces:
-                yield self._part(asked.prompt, piece, said)
+                yield self._part(asked, piece, said)
 
     def _asked(
         self,
@@ -226,21 +264,20 @@ class AgentInterface:
         prefer: Prefer | None,
         options: Mapping[str, Any],
     ) -> Asked:
-        settings = self._settings.overridden(options, stacklevel=3)
-        fixed = [*self._system, Message("user", checked_prompt(prompt))]
-        turns = self._recalled(fixed, settings.options.get("num_ctx"))
-        limit = settings.options.get("num_predict")
-        said = request_hints({"task_type": checked_task_type(task_type), "model": model, "prefer": prefer})
+        settings = self._settings.overridden(options, _OF_A_PROMPT, stacklevel=3)
+        asked = Asked(self._system, (), checked_prompt(prompt), {}, settings)
+        turns = self._recalled(asked)
+        named = {"task_type": checked_task_type(task_type), "model": checked_name(model), "prefer": prefer}
+        said = request_hints(named)
         hints = {
             **self._hints(said.get("task_type"), said.get("prefer")),
             "needs": Needs(thinking=bool(settings.fields.get("think"))),
             "first": (said["model"],) if "model" in said else (),
             "sticky": turns[-1].candidate if turns else None,
             "session": said.get("session"),
-            "max_output_tokens": limit if isinstance(limit, int) and limit > 0 else None,
+            "max_output_tokens": settings.num_predict,
         }
-        remembered = [message for turn in turns for message in turn.messages]
-        return Asked(prompt, [*self._system, *remembered, fixed[-1]], hints, settings)
+        return replace(asked, turns=turns, hints=hints)
 
     def _hints(self, task_type: TaskType | str | None = None, prefer: Prefer | None = None) -> dict[str, Any]:
         """Return what the plan needs to know of this agent, with what a caller says on top."""
@@ -254,29 +291,28 @@ class AgentInterface:
     def _system(self) -> list[Message]:
         return [Message("system", self.role.prompt)] if self.role.prompt else []
 
-    def _recalled(self, fixed: Sequence[Message], num_ctx: int | None) -> tuple[Turn, ...]:
+    def _recalled(self, asked: Asked) -> tuple[Turn, ...]:
         turns = self._conversation.turns
         if not turns:
             return ()
-        return self._conversation.fitting(fixed, num_ctx or self.router.context_window(turns[-1].candidate))
+        return fitting(turns, asked.fixed, asked.settings.num_ctx or self.router.context_window(turns[-1].candidate))
 
-    def _request(self, asked: Asked, plan: AttemptPlan) -> Request:
-        settings = asked.settings
-        return Request(asked.messages, settings.options, settings.fields, plan, self._clients, self.router)
-
-    def _answered(self, prompt: str, answer: AgentResponse) -> AgentResponse:
-        self._remember(prompt, str(answer), answer.routing)
+    def _answered(self, asked: Asked, answer: AgentResponse) -> AgentResponse:
+        self._remember(asked, str(answer), answer.routing)
         return answer
 
-    def _part(self, prompt: str, piece: Piece, said: list[str]) -> AgentResponse:
+    def _part(self, asked: Asked, piece: Piece, said: list[str]) -> AgentResponse:
         said.append(piece.text)
         if piece.routing is not None:
-            self._remember(prompt, "".join(said), piece.routing)
+            self._remember(asked, "".join(said), piece.routing)
         return AgentResponse.part(piece)
 
-    def _remember(self, prompt: str, answer: str, routing: Mapping[str, Any] | None) -> None:
+    def _remember(self, asked: Asked, answer: str, routing: Mapping[str, Any] | None) -> None:
         if routing is not None and answer.strip():
-            self._conversation.remember(Turn(prompt, answer, Candidate(routing["model"], routing["host"])))
+            who = Candidate(routing["model"], routing["host"])
+            usual = self._settings.num_ctx or self.router.context_window(who)
+            context = max(usual, asked.settings.num_ctx)
+            self._conversation.remember(Turn(asked.prompt, answer, who), asked.system, context)
 
     # --- memory -------------------------------------------------------------------------------------------------------
 
@@ -343,21 +379,3 @@ class AgentInterface:
 
 EnhancedAgentInterface = AgentInterface
 """The same class under the name of the model manager that this grew out of."""
-
-
-def _router_of(router: Router | None, given: Mapping[str, Any]) -> Router:
-    """Return the router that was given, one made of the settings that were, or the default one."""
-    settings = dict(given)
-    client_kwargs = settings.pop("client_kwargs", None)
-    if router is not None:
-        if settings:
-            raise ConfigurationError(
-                f"{', '.join(settings)}: a router was given as well, and has its own. Give them to Router(...), or "
-                "leave router out."
-            )
-        return router
-    if not given:
-        return default_router()
-    if client_kwargs is not None:
-        settings["client"] = ClientSettings(common=client_kwargs).host_client
-    return Router(**settings)

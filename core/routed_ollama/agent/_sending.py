@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from routed_ollama.agent._answer import Piece
+from routed_ollama.agent._arguments import Asked
 from routed_ollama.agent._clients import Clients
+from routed_ollama.agent._conversation import fitting
 from routed_ollama.errors import EmptyAnswerError, TruncatedStreamError
 from routed_ollama.fallback import Attempt, AttemptPlan, continuation_messages
 from routed_ollama.outcomes import RunningRequest, seconds
@@ -22,31 +24,37 @@ class Request:
     """One request to an agent, as its attempts need it.
 
     Attributes:
-        messages: the conversation, the new prompt last.
-        options: for Ollama: ``temperature``, ``num_predict``, ...
-        fields: beside them: ``keep_alive``, ``think``.
+        asked: what is asked, and what is sent besides.
         plan: the models to ask.
         clients: to ask them through.
         router: is told what became of each.
     """
 
-    messages: Sequence[Message]
-    options: Mapping[str, Any]
-    fields: Mapping[str, Any]
+    asked: Asked
     plan: AttemptPlan
     clients: Clients
     router: Router
 
     def arguments(self, attempt: Attempt) -> dict[str, Any]:
         """Return what the official client is called with for an attempt."""
-        sent = [{"role": each.role, "content": each.content} for each in self.messages]
+        settings = self.asked.settings
+        sent = [{"role": each.role, "content": each.content} for each in self._messages(attempt)]
         if attempt.continues:
             added = continuation_messages(attempt.continues, prefill=bool(attempt.info.continues_prefill))
             sent += [{"role": role, "content": text} for role, text in added]
-        options, num_ctx = dict(self.options), attempt.allowance.num_ctx
+        options, num_ctx = dict(settings.options), attempt.allowance.num_ctx
         if num_ctx is not None:
             options.setdefault("num_ctx", num_ctx)
-        return {"model": attempt.model, "messages": sent, "options": options, **self.fields}
+        return {"model": attempt.model, "messages": sent, "options": options, **settings.fields}
+
+    def _messages(self, attempt: Attempt) -> list[Message]:
+        """Return the conversation, with as much of the memory as this attempt's model takes."""
+        asked = self.asked
+        if not asked.turns:
+            return asked.fixed
+        window = asked.settings.num_ctx or attempt.allowance.num_ctx or self.router.context_window(attempt.candidate)
+        context = min(window, attempt.info.context_length or window)
+        return asked.within(fitting(asked.turns, asked.fixed, context))
 
 
 class _Recorder:
@@ -59,7 +67,7 @@ class _Recorder:
             attempt.model,
             attempt.host,
             request.plan.recommendation.task.task_type,
-            request.messages[-1].content,
+            request.asked.prompt,
             attempt.request_id,
             attempt.choice.resident,
         )
