@@ -11,6 +11,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from routed_ollama._html import ranking_table
+
 Prefer = Literal["balanced", "quality", "speed"]
 """What a user would rather have when models differ: the better answer, the faster one, or the default mix of both."""
 
@@ -336,6 +338,30 @@ class Recommendation:
     def reasoning(self) -> str:
         """Why, in a sentence or two."""
         return self.reason
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the ranking, best first, as flat rows: for a data frame, a plot, a log.
+
+        A row has the fields of ``Candidate``, ``ModelScore`` and ``Prediction`` (None where nothing was predicted).
+        Refused models have no score, and so no row.
+
+        Example:
+            >>> score = ModelScore(Candidate("llama3.1:8b", ""), 0.7, capability=0.6, performance=0.65, health=1.0)
+            >>> [(row["model"], row["total"]) for row in Recommendation("1", TaskCharacteristics(), (score,)).rows()]
+            [('llama3.1:8b', 0.7)]
+        """
+        rows = []
+        for score in self.scores:
+            row = score._asdict()
+            candidate, expected = row.pop("candidate"), row.pop("prediction")
+            predicted = dict.fromkeys(Prediction._fields) if expected is None else expected._asdict()
+            rows.append({**candidate._asdict(), **row, **predicted})
+        return rows
+
+    def _repr_html_(self) -> str:
+        """Show it as a table in a notebook."""
+        refused = [(each.candidate.model, each.candidate.host, each.reason) for each in self.refused]
+        return ranking_table(self.rows(), refused, self.reason)
 
 
 @dataclass(frozen=True, slots=True)
