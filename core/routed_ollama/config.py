@@ -203,7 +203,8 @@ class RouterConfig(_Section):
     def __getstate__(self) -> dict[Any, Any]:
         """Return what is pickled: addresses without their credentials, as they are known to a router."""
         state = super().__getstate__()
-        return {**state, "__dict__": {**state["__dict__"], "hosts": _without_credentials(self.hosts)}}
+        shown = {name: _without_credentials(getattr(self, name)) for name in ("hosts", "store")}
+        return {**state, "__dict__": {**state["__dict__"], **shown}}
 
     @classmethod
     def load(cls, source: RouterConfig | Mapping[str, Any] | str | Path | None = None) -> RouterConfig:
