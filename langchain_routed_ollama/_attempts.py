@@ -23,7 +23,16 @@ from langchain_routed_ollama._messages import CHUNKS, continued, joined, merged
 from langchain_routed_ollama.callbacks import METADATA_KEY
 from langchain_routed_ollama.errors import NoData
 from langchain_routed_ollama.structured import AnswerCheck
-from routed_ollama import Attempt, AttemptPlan, EmptyAnswerError, TruncatedStreamError, attempt_bounds, seconds
+from routed_ollama import (
+    Attempt,
+    AttemptPlan,
+    EmptyAnswerError,
+    TruncatedStreamError,
+    attempt_mark,
+    bounded,
+    request_sent,
+    seconds,
+)
 
 
 @dataclass(frozen=True)
@@ -79,21 +88,12 @@ class _Run:
 
     def __post_init__(self) -> None:
         request, attempt, inner = self.request, self.attempt, self.inner
-        mark = {
-            "router": request.router_id,
-            "request_id": attempt.request_id,
-            "attempt": attempt.number,
-            "model": attempt.model,
-            "host": attempt.host,
-            "task_type": request.plan.recommendation.task.task_type,
-            "resident": attempt.choice.resident,
-        }
         metadata = {
             "ls_provider": "ollama",
             "ls_model_name": attempt.model,
             "ls_model_type": "chat",
             "ls_temperature": inner.temperature,
-            METADATA_KEY: mark,
+            METADATA_KEY: attempt_mark(request.router_id, request.plan, attempt),
         }
         handlers = [*request.handlers, *request.candidates.handlers_of(inner)]
         callbacks = CallbackManager(handlers=handlers, parent_run_id=request.parent, metadata=metadata)
@@ -115,8 +115,7 @@ class _Run:
     def failed(self, error: BaseException) -> None:
         if self.over:  # left after the last chunk: nothing failed
             return
-        marks = self.attempt.allowance.marks
-        self.manager.on_llm_error(error, request_sent=None if marks is None else marks.sent_at is not None)
+        self.manager.on_llm_error(error, request_sent=request_sent(self.attempt))
 
 
 @contextmanager
@@ -129,16 +128,6 @@ def _run(request: Request, attempt: Attempt) -> Generator[_Run]:
     except BaseException as error:
         run.failed(error)
         raise
-
-
-@contextmanager
-def _bounded(attempt: Attempt) -> Generator[None]:
-    """Carry the attempt's limits of time to the transport, for the call that sends."""
-    token = attempt_bounds.set(attempt.allowance.bounds)
-    try:
-        yield
-    finally:
-        attempt_bounds.reset(token)
 
 
 @dataclass
@@ -193,7 +182,7 @@ def send_stream(request: Request, attempt: Attempt, answer: Answer | None = None
         )
         events = _StreamEvents(request, run, answer or Answer(joined))
         with closing(stream) as chunks:  # type: ignore[type-var]
-            with _bounded(attempt):
+            with bounded(attempt):
                 request.candidates.acquire(run.inner)
                 first = next(chunks, None)
             if first is None:
@@ -213,7 +202,7 @@ async def asend_stream(
         )
         events = _StreamEvents(request, run, answer or Answer(joined))
         async with aclosing(stream) as chunks:  # type: ignore[type-var]
-            with _bounded(attempt):
+            with bounded(attempt):
                 await request.candidates.aacquire(run.inner)
                 first = await anext(chunks, None)
             if first is None:

@@ -6,7 +6,6 @@ history from traffic that is not routed.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -20,7 +19,7 @@ from routed_ollama import (
     Outcome,
     Router,
     RunningRequest,
-    TaskType,
+    RunningRequests,
     analyze,
     default_host,
     normalize_host,
@@ -29,9 +28,6 @@ from routed_ollama import (
 
 METADATA_KEY = "routed_ollama"
 """Metadata under which a run says what it is: ``"outer"`` for the whole request, a mapping for one attempt of it."""
-
-_MOST_RUNS = 10_000
-"""Runs that are remembered at most: one that never reports its end must not stay for ever."""
 
 
 class PerformanceCallbackHandler(BaseCallbackHandler):
@@ -58,8 +54,7 @@ class PerformanceCallbackHandler(BaseCallbackHandler):
         self.router = router
         self.host = normalize_host(host or default_host())
         self._own = False
-        self._runs: dict[UUID, RunningRequest] = {}
-        self._lock = threading.Lock()
+        self._runs = RunningRequests()
 
     @classmethod
     def of_attempts(cls, router: Router) -> PerformanceCallbackHandler:
@@ -82,21 +77,11 @@ class PerformanceCallbackHandler(BaseCallbackHandler):
         mark = metadata.get(METADATA_KEY)
         if mark == "outer" or (isinstance(mark, Mapping) and not self._own and mark.get("router") == self.router.id):
             return
-        run = self._attempt(mark, messages) if isinstance(mark, Mapping) else self._plain(messages, metadata, kwargs)
-        with self._lock:
-            while len(self._runs) >= _MOST_RUNS:
-                self._runs.pop(next(iter(self._runs)))
-            self._runs[run_id] = run
-
-    def _attempt(self, mark: Mapping[str, Any], messages: list[list[BaseMessage]]) -> RunningRequest:
-        return RunningRequest(
-            mark["model"],
-            mark["host"],
-            TaskType(mark["task_type"]),
-            _prompt(messages),
-            mark["request_id"],
-            mark["resident"],
-        )
+        if isinstance(mark, Mapping):
+            run = RunningRequest.of_mark(mark, _prompt(messages))
+        else:
+            run = self._plain(messages, metadata, kwargs)
+        self._runs.begin(run_id, run)
 
     def _plain(
         self, messages: list[list[BaseMessage]], metadata: Mapping[str, Any], kwargs: Mapping[str, Any]
@@ -108,13 +93,13 @@ class PerformanceCallbackHandler(BaseCallbackHandler):
 
     def on_llm_new_token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Note when the first token came."""
-        run = self._runs.get(run_id)
+        run = self._runs.of(run_id)
         if run is not None and token:
             run.token()
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Record an answer; one that holds nothing is a failure."""
-        run = self._pop(run_id)
+        run = self._runs.end(run_id)
         if run is not None:
             self.router.record(_answered(run, response, judge=self.router.learns))
 
@@ -123,13 +108,9 @@ class PerformanceCallbackHandler(BaseCallbackHandler):
 
         The router's attempts add ``request_sent`` to the event: whether the request had left by then.
         """
-        run = self._pop(run_id)
+        run = self._runs.end(run_id)
         if run is not None:
             self.router.record(run.failed(error, sent=kwargs.get("request_sent")))
-
-    def _pop(self, run_id: UUID) -> RunningRequest | None:
-        with self._lock:
-            return self._runs.pop(run_id, None)
 
 
 def _prompt(messages: list[list[BaseMessage]]) -> str:

@@ -57,7 +57,7 @@ from routed_ollama.fallback import (
 )
 from routed_ollama.health import HealthMonitor
 from routed_ollama.hints import checked_prefer, checked_task_type, request_hints, routing, warn_unknown
-from routed_ollama.outcomes import RunningRequest, seconds
+from routed_ollama.outcomes import RunningRequest, RunningRequests, attempt_mark, bounded, request_sent, seconds
 from routed_ollama.performance import PerformanceHistory
 from routed_ollama.quality import assess_quality
 from routed_ollama.roles import ROLES, Role
@@ -143,6 +143,7 @@ __all__ = [
     "Router",
     "RouterConfig",
     "RunningRequest",
+    "RunningRequests",
     "Store",
     "StoreError",
     "TaskCharacteristics",
@@ -155,6 +156,8 @@ __all__ = [
     "assess_quality",
     "astream",
     "attempt_bounds",
+    "attempt_mark",
+    "bounded",
     "build_transport",
     "call",
     "checked_prefer",
@@ -173,6 +176,7 @@ __all__ = [
     "normalize_host",
     "open_store",
     "request_hints",
+    "request_sent",
     "router_of",
     "routing",
     "scope_of",

@@ -5,14 +5,20 @@ Handlers of every framework use it, so the same traffic leaves the same history 
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Hashable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
-from routed_ollama.fallback import FailureKind, classify
+from routed_ollama.fallback import Attempt, AttemptPlan, FailureKind, classify
 from routed_ollama.quality import assess_quality
+from routed_ollama.transport import attempt_bounds
 from routed_ollama.types import Outcome, OutcomeKind, TaskType
+
+_MOST_RUNS = 10_000
+"""Requests that are remembered at most: one that never reports its end must not stay for ever."""
 
 _SECOND = 1e9
 """Nanoseconds; Ollama's durations are in them."""
@@ -26,6 +32,35 @@ def seconds(nanoseconds: Any) -> float | None:
         (1.5, None)
     """
     return nanoseconds / _SECOND if isinstance(nanoseconds, int | float) and not isinstance(nanoseconds, bool) else None
+
+
+@contextmanager
+def bounded(attempt: Attempt) -> Generator[None]:
+    """Carry an attempt's limits of time to the transport, for the call inside the block that sends it."""
+    token = attempt_bounds.set(attempt.allowance.bounds)
+    try:
+        yield
+    finally:
+        attempt_bounds.reset(token)
+
+
+def request_sent(attempt: Attempt) -> bool | None:
+    """Return whether an attempt's request had left; None when the client did not say."""
+    marks = attempt.allowance.marks
+    return None if marks is None else marks.sent_at is not None
+
+
+def attempt_mark(router_id: str, plan: AttemptPlan, attempt: Attempt) -> dict[str, Any]:
+    """Return what the events of an attempt say of it, in plain values; see ``RunningRequest.of_mark``."""
+    return {
+        "router": router_id,
+        "request_id": attempt.request_id,
+        "attempt": attempt.number,
+        "model": attempt.model,
+        "host": attempt.host,
+        "task_type": plan.recommendation.task.task_type,
+        "resident": attempt.choice.resident,
+    }
 
 
 @dataclass(slots=True)
@@ -50,6 +85,17 @@ class RunningRequest:
     resident: bool | None = None
     first_token: float | None = None
     started: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def of_mark(cls, mark: Mapping[str, Any], prompt: str) -> Self:
+        """Return the request that an attempt's events tell of.
+
+        Args:
+            mark: made by ``attempt_mark``.
+            prompt: the last message's text.
+        """
+        task_type = TaskType(mark["task_type"])
+        return cls(mark["model"], mark["host"], task_type, prompt, mark["request_id"], mark["resident"])
 
     def token(self) -> None:
         """Note that a token came; the first counts."""
@@ -125,3 +171,34 @@ class RunningRequest:
             was_resident=self.resident,
             at=time.time(),
         )
+
+
+class RunningRequests:
+    """The requests that a handler has heard begin and not yet end, by the identifier of their events.
+
+    Example:
+        >>> running = RunningRequests()
+        >>> running.begin("run 1", RunningRequest("llama3.1:8b", "http://127.0.0.1:11434", TaskType.GENERAL))
+        >>> running.end("run 1").model, running.end("run 1")
+        ('llama3.1:8b', None)
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[Hashable, RunningRequest] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, identifier: Hashable, request: RunningRequest) -> None:
+        """Remember one; the oldest are forgotten where there are too many."""
+        with self._lock:
+            while len(self._running) >= _MOST_RUNS:
+                self._running.pop(next(iter(self._running)))
+            self._running[identifier] = request
+
+    def of(self, identifier: Hashable) -> RunningRequest | None:
+        """Return one that is running; None for any other."""
+        return self._running.get(identifier)
+
+    def end(self, identifier: Hashable) -> RunningRequest | None:
+        """Return one that is running, and forget it; None for any other."""
+        with self._lock:
+            return self._running.pop(identifier, None)

@@ -13,9 +13,8 @@ from routed_ollama.agent._clients import Clients
 from routed_ollama.agent._conversation import fitting
 from routed_ollama.errors import EmptyAnswerError, TruncatedStreamError
 from routed_ollama.fallback import Attempt, AttemptPlan, continuation_messages
-from routed_ollama.outcomes import RunningRequest, seconds
+from routed_ollama.outcomes import RunningRequest, attempt_mark, bounded, request_sent, seconds
 from routed_ollama.router import Router
-from routed_ollama.transport import attempt_bounds
 from routed_ollama.types import Message, Outcome
 
 
@@ -63,14 +62,8 @@ class _Recorder:
     def __init__(self, request: Request, attempt: Attempt) -> None:
         self._router = request.router
         self._attempt = attempt
-        self._running = RunningRequest(
-            attempt.model,
-            attempt.host,
-            request.plan.recommendation.task.task_type,
-            request.asked.prompt,
-            attempt.request_id,
-            attempt.choice.resident,
-        )
+        mark = attempt_mark(request.router.id, request.plan, attempt)
+        self._running = RunningRequest.of_mark(mark, request.asked.prompt)
         self._texts: list[str] = []
         self._usable = False
         self._over = False
@@ -98,8 +91,7 @@ class _Recorder:
 
     def failed(self, error: BaseException) -> None:
         """Take an attempt's error; after the last line there is nothing left to fail."""
-        marks = self._attempt.allowance.marks
-        self._end(self._running.failed(error, sent=None if marks is None else marks.sent_at is not None))
+        self._end(self._running.failed(error, sent=request_sent(self._attempt)))
 
     def _end(self, outcome: Outcome) -> None:
         if not self._over:
@@ -119,22 +111,12 @@ def _recorded(request: Request, attempt: Attempt) -> Generator[_Recorder]:
         raise
 
 
-@contextmanager
-def _bounded(attempt: Attempt) -> Generator[None]:
-    """Carry the attempt's limits of time to the transport, for the call that sends."""
-    token = attempt_bounds.set(attempt.allowance.bounds)
-    try:
-        yield
-    finally:
-        attempt_bounds.reset(token)
-
-
 def send_stream(request: Request, attempt: Attempt) -> Generator[Piece]:
     """Ask an attempt's model for a stream."""
     with _recorded(request, attempt) as recorder:
         lines: Any = request.clients.sync_client(attempt.host).chat(stream=True, **request.arguments(attempt))
         with closing(lines):
-            with _bounded(attempt):
+            with bounded(attempt):
                 first = next(lines, None)
             if first is not None:
                 yield recorder.note(Piece.of(first))
@@ -147,7 +129,7 @@ async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[Pie
     with _recorded(request, attempt) as recorder:
         lines: Any = await request.clients.async_client(attempt.host).chat(stream=True, **request.arguments(attempt))
         async with aclosing(lines):
-            with _bounded(attempt):
+            with bounded(attempt):
                 first = await anext(lines, None)
             if first is not None:
                 yield recorder.note(Piece.of(first))

@@ -46,7 +46,7 @@ class Timeouts:
             object.__setattr__(self, each.name, _seconds(each.name, getattr(self, each.name)))
 
     @classmethod
-    def of(cls, value: Timeouts | Mapping[str, Any] | float | None) -> Timeouts:
+    def of(cls, value: Timeouts | Mapping[Any, Any] | float | None) -> Timeouts:
         """Make bounds of what a person wrote.
 
         Args:
