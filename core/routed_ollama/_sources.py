@@ -50,6 +50,16 @@ def plain_name(text: str) -> str:
     return re.sub(r"[\s-]+", "_", text.strip().lower())
 
 
+def without_credentials(text: str) -> str:
+    """Return an address as it may be shown: what may be a password is gone, whatever stands in it.
+
+    Example:
+        >>> without_credentials("http://me:p@ss/word@example.com:11434")
+        'http://example.com:11434'
+    """
+    return re.sub(r"(^|//).*@", r"\1", text)
+
+
 def read_file(source: str | os.PathLike[str], named_by: str = "") -> dict[str, Any]:
     """Return what stands in a JSON or TOML file.
 
@@ -216,5 +226,5 @@ def _complaint(detail: Any, keys: Collection[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = re.sub(r"//[^/@]*@", "//", str(value))
+    text = without_credentials(str(value))
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

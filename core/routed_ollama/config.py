@@ -29,7 +29,7 @@ from pydantic import (
     model_validator,
 )
 
-from routed_ollama._sources import PREFIX, environment, explain, plain_name, read_file, with_value
+from routed_ollama._sources import PREFIX, environment, explain, plain_name, read_file, with_value, without_credentials
 from routed_ollama.errors import ConfigurationError
 from routed_ollama.types import ModelCapability, Prefer, TaskType
 
@@ -63,12 +63,6 @@ def _no_flag(value: Any) -> Any:
 def _values(entry: Any) -> Any:
     """Take ``["reasoning"]`` beside ``{"reasoning": 0.9}``."""
     return dict.fromkeys(map(str, entry), _LISTED) if isinstance(entry, list | tuple) else entry
-
-
-def _without_credentials(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_without_credentials(item) for item in value]
-    return re.sub(r"(^|//)[^/@]*@", r"\1", value) if isinstance(value, str) else value
 
 
 def _address(value: str) -> str:
@@ -198,13 +192,18 @@ class RouterConfig(_Section):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Yield what is shown of it: addresses without their credentials."""
         for name, value in super().__repr_args__():
-            yield name, _without_credentials(value) if name in {"hosts", "store"} else value
+            yield name, self._shown().get(str(name), value)
+
+    def _shown(self) -> dict[str, Any]:
+        return {
+            "hosts": [without_credentials(host) for host in self.hosts],
+            "store": self.store and re.sub(r"(?<=://)[^/]*@", "", self.store),
+        }
 
     def __getstate__(self) -> dict[Any, Any]:
         """Return what is pickled: addresses without their credentials, as they are known to a router."""
         state = super().__getstate__()
-        shown = {name: _without_credentials(getattr(self, name)) for name in ("hosts", "store")}
-        return {**state, "__dict__": {**state["__dict__"], **shown}}
+        return {**state, "__dict__": {**state["__dict__"], **self._shown()}}
 
     @classmethod
     def load(cls, source: RouterConfig | Mapping[str, Any] | str | Path | None = None) -> RouterConfig:
@@ -308,7 +307,7 @@ def normalize_host(url: str) -> str:
         (parts.hostname or "").encode("idna")  # what looks a name up does this, too
     except (ValueError, httpx.InvalidURL):
         parts, port = None, None
-    shown = _without_credentials(text)
+    shown = without_credentials(text)
     if parts is None or re.search(r"\s", parts.netloc):
         raise ConfigurationError(f"{shown!r} is not the address of a server; expected http://host:port.")
     if parts.scheme not in {"http", "https"}:

@@ -264,6 +264,8 @@ def test_options_of_a_role_are_numbers_where_they_look_like_it(monkeypatch):
     [
         {"hosts": f"http://me:{SECRET}@h"},
         {"hosts": [f"ftp://me:{SECRET}@h"]},
+        {"hosts": [f"http://me:a/{SECRET}@h"]},
+        {"hosts": [f"http://me:a@{SECRET}@h:port"]},
         {"hosts": [{"url": f"http://me:{SECRET}@h"}]},
         {"stor": f"redis://me:{SECRET}@h"},
         {"api_key": SECRET},
@@ -278,6 +280,8 @@ def test_no_error_repeats_a_password(data):
 
 def test_a_configuration_shows_and_pickles_no_password():
     config = RouterConfig.load({"hosts": [f"http://me:{SECRET}@one:1", "two:2"], "store": f"redis://me:{SECRET}@h"})
+    path = RouterConfig(store="kept@home/history.sqlite3")
+    assert pickle.loads(pickle.dumps(path)) == path  # noqa: S301 (our own)
     assert SECRET in config.hosts[0]  # it is used
     for shown in (repr(config), str(config), f"{config}"):
         assert SECRET not in shown
