@@ -57,7 +57,7 @@ def without_credentials(text: str) -> str:
         >>> without_credentials("http://me:p@ss/word@example.com:11434")
         'http://example.com:11434'
     """
-    return re.sub(r"(^|//).*@", r"\1", text)
+    return re.sub(r"^(\s*[\w+.-]*://)?.*@", lambda found: found[1] or "", text, flags=re.DOTALL)
 
 
 def read_file(source: str | os.PathLike[str], named_by: str = "") -> dict[str, Any]:
