@@ -133,13 +133,17 @@ class LlamaIndexChunks:
         return chunk
 
 
-class JsonChunks(LlamaIndexChunks):
-    """Chunks of JSON that is parsed as it comes: it begins with the first bracket.
+class ValueChunks(LlamaIndexChunks):
+    """Chunks of a value that is parsed as it comes.
 
-    Each is parsed with all before it into an object that stands for the former, so a fresh answer may follow.
+    Each is parsed with all before it into one that stands for the former, so a fresh answer may follow.
     """
 
     replaces = True
+
+
+class JsonChunks(ValueChunks):
+    """Chunks of an object or an array: it begins with the first bracket."""
 
     def usable(self, chunk: ChatResponse, /) -> bool:
         """Whether an object or an array may begin in it."""
@@ -147,6 +151,7 @@ class JsonChunks(LlamaIndexChunks):
 
 
 CHUNKS = LlamaIndexChunks()
+VALUE_CHUNKS = ValueChunks()
 JSON_CHUNKS = JsonChunks()
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Sequence
-from typing import Any, cast
+from typing import Any, Generic, cast
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ChatResponseAsyncGen, ChatResponseGen
 from llama_index.core.llms.llm import Model
 from llama_index.core.program.utils import FlexibleModel, process_streaming_objects
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import PydanticProgramMode
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from llamaindex_routed_ollama._attempts import Check
 from llamaindex_routed_ollama._fields import Fields
-from llamaindex_routed_ollama._messages import CHUNKS, JSON_CHUNKS, LlamaIndexChunks
+from llamaindex_routed_ollama._messages import CHUNKS, JSON_CHUNKS, VALUE_CHUNKS, LlamaIndexChunks
 
 _SHOWN = 200
 """Characters of a parser's complaint that an error shows."""
@@ -70,8 +70,9 @@ class Structured(Fields):
         """
         if not self._native:
             return cast("Model", super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
-        response = self._chat(*_asked(output_cls, prompt, llm_kwargs, prompt_args), check=_check(output_cls))
-        return _parsed(output_cls, response)
+        reader = _Reader(output_cls)
+        asked = _asked(output_cls, prompt, llm_kwargs, prompt_args)
+        return reader.read(self._chat(*asked, check=reader.problem))
 
     async def astructured_predict(
         self,
@@ -83,8 +84,9 @@ class Structured(Fields):
         """Async form of ``structured_predict``."""
         if not self._native:
             return cast("Model", await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
-        response = await self._achat(*_asked(output_cls, prompt, llm_kwargs, prompt_args), check=_check(output_cls))
-        return _parsed(output_cls, response)
+        reader = _Reader(output_cls)
+        asked = _asked(output_cls, prompt, llm_kwargs, prompt_args)
+        return reader.read(await self._achat(*asked, check=reader.problem))
 
     def stream_structured_predict(
         self,
@@ -97,7 +99,7 @@ class Structured(Fields):
         if not self._native:
             return super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
         asked = _asked(output_cls, prompt, llm_kwargs, prompt_args)
-        responses = self._stream_chat(*asked, check=_check(output_cls), view=JSON_CHUNKS)
+        responses = self._stream_chat(*asked, check=_Reader(output_cls).problem, view=_view(output_cls, asked[1]))
 
         def objects() -> Generator[Model | FlexibleModel, None, None]:
             partial = _Partial(output_cls)
@@ -117,7 +119,7 @@ class Structured(Fields):
         if not self._native:
             return await super().astream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
         asked = _asked(output_cls, prompt, llm_kwargs, prompt_args)
-        responses = self._astream_chat(*asked, check=_check(output_cls), view=JSON_CHUNKS)
+        responses = self._astream_chat(*asked, check=_Reader(output_cls).problem, view=_view(output_cls, asked[1]))
 
         async def objects() -> AsyncGenerator[Model | FlexibleModel, None]:
             partial = _Partial(output_cls)
@@ -126,11 +128,6 @@ class Structured(Fields):
                     yield one
 
         return objects()
-
-
-def _parsed(output_cls: type[Model], response: ChatResponse) -> Model:
-    found: Model = output_cls.model_validate_json(response.message.content or "")
-    return found
 
 
 def _asked(
@@ -143,15 +140,38 @@ def _asked(
     return prompt.format_messages(**prompt_args), {**(llm_kwargs or {}), "format": output_cls.model_json_schema()}
 
 
-def _check(output_cls: type[BaseModel]) -> Check:
-    def problem(response: ChatResponse) -> str:
+def _view(output_cls: type[BaseModel], kwargs: dict[str, Any]) -> LlamaIndexChunks:
+    """Return how to tell that an answer has begun: by its first bracket, unless it is to be a bare value."""
+    bare = issubclass(output_cls, RootModel) and kwargs["format"].get("type") not in {"object", "array"}
+    return VALUE_CHUNKS if bare else JSON_CHUNKS
+
+
+class _Reader(Generic[Model]):
+    """Parses each answer once, while its attempt can still be said to have failed."""
+
+    def __init__(self, output_cls: type[Model]) -> None:
+        self._output_cls = output_cls
+        self._read: tuple[ChatResponse, Model] | None = None
+
+    def problem(self, response: ChatResponse) -> str:
+        """Return what the parser says against an answer; empty when nothing."""
         try:
-            output_cls.model_validate_json(response.message.content or "")
+            self._read = response, self._parse(response)
         except ValidationError as error:
             return " ".join(str(error).split())[:_SHOWN]
+        except Exception:  # noqa: BLE001 (a validator of the caller's own broke: no model's fault, and raised by read)
+            return ""
         return ""
 
-    return problem
+    def read(self, response: ChatResponse) -> Model:
+        """Return the object that an answer is."""
+        if self._read is not None and self._read[0] is response:
+            return self._read[1]
+        return self._parse(response)
+
+    def _parse(self, response: ChatResponse) -> Model:
+        found: Model = self._output_cls.model_validate_json(response.message.content or "")
+        return found
 
 
 class _Partial:
