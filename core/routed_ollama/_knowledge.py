@@ -96,8 +96,8 @@ class Knowledge:
         known = len(silent) < len(views)
         if not known:
             ask = silent
-        elif self._config.health.interval:  # the monitor asks them, off the request's way
-            ask = []
+        elif self._config.health.interval:  # the monitor asks them, off the request's way; but those it has yet to meet
+            ask = [url for url in silent if not views[url].error]
         else:
             ask = [url for url in silent if self.circuits.allows(Candidate("", url))]
         if known and scope is not None and not self.views.of(scope):

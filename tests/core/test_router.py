@@ -176,6 +176,15 @@ def test_the_preferred_and_the_first_and_the_one_that_answers(server, make) -> N
     assert router.recommend_model(CODE, task_type=TaskType.PLANNING).task.task_type is TaskType.PLANNING
 
 
+@pytest.mark.parametrize("interval", [0, 300])
+def test_models_of_a_server_that_joins_are_ranked_from_the_next_request_on(server, make, interval) -> None:
+    router = make(base_url=server.url, config={"health": {"interval": interval}})
+    router.recommend_model(CODE)
+    with OllamaServer(["qwen2.5-coder:32b"]) as second:
+        router.add_host(second.url)
+        assert second.url in {score.candidate.host for score in router.recommend_model(CODE).scores}
+
+
 def test_conversations_stay_unless_that_is_switched_off(server, make) -> None:
     router = make(base_url=server.url)
     best = router.recommend_model(CODE).model
