@@ -15,7 +15,7 @@ import routed_ollama
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"routed_ollama", "langchain_routed_ollama", "llamaindex_routed_ollama"}
-EXTRAS = {"langchain", "llamaindex", "agent", "cli", "testing", "demo", "all"}
+EXTRAS = {"langchain", "llamaindex", "agent", "cli", "testing", "demo", "notebook", "all"}
 
 
 @pytest.fixture(scope="module")
