@@ -30,7 +30,6 @@ from routed_ollama import (
     InvalidAnswerError,
     TruncatedStreamError,
     attempt_bounds,
-    classify,
     describe,
     seconds,
 )
@@ -206,36 +205,38 @@ class _Run:
         return TruncatedStreamError(f"No data received from Ollama stream: {self.attempt.model} sent no answer.")
 
 
-@contextmanager
-def _run(request: Request, attempt: Attempt) -> Generator[_Run]:
-    """One attempt: its model with the events of this request, and an event of its own when it fails."""
+def _run(request: Request, attempt: Attempt) -> _Run:
+    """Return one attempt: its model with the events of this request."""
     events = AttemptEvents(request, attempt, request.candidates.handlers_of(attempt.candidate))
     plain = request.candidates.plain(attempt.candidate, attempt.allowance.num_ctx)
     update: dict[str, Any] = {"callback_manager": events}
     if request.rate_limiter is not None:
         update["rate_limiter"] = request.rate_limiter
-    try:
-        yield _Run(request, attempt, plain.model_copy(update=update), events)
-    except BaseException as error:
-        _tell(request, attempt, error)
-        raise
+    return _Run(request, attempt, plain.model_copy(update=update), events)
 
 
-def _tell(request: Request, attempt: Attempt, error: BaseException) -> None:
-    marks = attempt.allowance.marks
-    if not MEANINGS[classify(error, sent=None if marks is None else marks.sent_at is not None)].go_on:
-        return
-    dispatcher.event(
-        AttemptFailedEvent(
-            request_id=attempt.request_id,
-            model=attempt.model,
-            host=attempt.host,
-            attempt=attempt.number,
-            error=describe(error),
-            exception=error,
-            span_id=request.span_id,
+def tell_failures(plan: AttemptPlan, span_id: str | None) -> None:
+    """Have each attempt that fails be told of in an event of its own, whoever found it out: adapter or core."""
+    settled = plan.on_settled
+
+    def told(attempt: Attempt) -> None:
+        settled(attempt)
+        error = attempt.error
+        if error is None or attempt.kind is None or not MEANINGS[attempt.kind].go_on:
+            return
+        dispatcher.event(
+            AttemptFailedEvent(
+                request_id=attempt.request_id,
+                model=attempt.model,
+                host=attempt.host,
+                attempt=attempt.number,
+                error=describe(error),
+                exception=error,
+                span_id=span_id,
+            )
         )
-    )
+
+    plan.on_settled = told
 
 
 @contextmanager
@@ -250,53 +251,53 @@ def _bounded(attempt: Attempt) -> Generator[None]:
 
 def send(request: Request, attempt: Attempt) -> ChatResponse:
     """Ask an attempt's model for a whole answer."""
-    with _run(request, attempt) as run:
-        with _bounded(attempt):
-            response = run.inner.chat(run.messages, **request.kwargs)
-        return run.whole(response)
+    run = _run(request, attempt)
+    with _bounded(attempt):
+        response = run.inner.chat(run.messages, **request.kwargs)
+    return run.whole(response)
 
 
 async def asend(request: Request, attempt: Attempt) -> ChatResponse:
     """Async form of ``send``."""
-    with _run(request, attempt) as run:
-        with _bounded(attempt):
-            response = await run.inner.achat(run.messages, **request.kwargs)
-        return run.whole(response)
+    run = _run(request, attempt)
+    with _bounded(attempt):
+        response = await run.inner.achat(run.messages, **request.kwargs)
+    return run.whole(response)
 
 
 def send_stream(request: Request, attempt: Attempt) -> Generator[ChatResponse]:
     """Ask an attempt's model for a stream. The end event comes before the last chunk is handed out."""
-    with _run(request, attempt) as run:
-        with request.inside():
-            stream = run.inner.stream_chat(run.messages, **request.kwargs)
-        with closing(stream) as chunks:
-            with _bounded(attempt):
-                chunk = next(chunks, None)
-            if chunk is None:
-                raise run.nothing()
-            while chunk is not None:
-                if run.ends(chunk):
-                    with suppress(Exception):
-                        next(chunks, None)
-                    run.accept()
-                yield chunk
-                chunk = next(chunks, None)
+    run = _run(request, attempt)
+    with request.inside():
+        stream = run.inner.stream_chat(run.messages, **request.kwargs)
+    with closing(stream) as chunks:
+        with _bounded(attempt):
+            chunk = next(chunks, None)
+        if chunk is None:
+            raise run.nothing()
+        while chunk is not None:
+            if run.ends(chunk):
+                with suppress(Exception):
+                    next(chunks, None)
+                run.accept()
+            yield chunk
+            chunk = next(chunks, None)
 
 
 async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[ChatResponse]:
     """Async form of ``send_stream``."""
-    with _run(request, attempt) as run:
-        with request.inside():
-            stream = await run.inner.astream_chat(run.messages, **request.kwargs)
-        async with aclosing(stream) as chunks:
-            with _bounded(attempt):
-                chunk = await anext(chunks, None)
-            if chunk is None:
-                raise run.nothing()
-            while chunk is not None:
-                if run.ends(chunk):
-                    with suppress(Exception):
-                        await anext(chunks, None)
-                    run.accept()
-                yield chunk
-                chunk = await anext(chunks, None)
+    run = _run(request, attempt)
+    with request.inside():
+        stream = await run.inner.astream_chat(run.messages, **request.kwargs)
+    async with aclosing(stream) as chunks:
+        with _bounded(attempt):
+            chunk = await anext(chunks, None)
+        if chunk is None:
+            raise run.nothing()
+        while chunk is not None:
+            if run.ends(chunk):
+                with suppress(Exception):
+                    await anext(chunks, None)
+                run.accept()
+            yield chunk
+            chunk = await anext(chunks, None)

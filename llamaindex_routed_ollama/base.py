@@ -34,7 +34,7 @@ from pydantic import PrivateAttr
 
 from llamaindex_routed_ollama._answers import HandedOut, routed
 from llamaindex_routed_ollama._arguments import known, packed
-from llamaindex_routed_ollama._attempts import Check, Request, asend, asend_stream, send, send_stream
+from llamaindex_routed_ollama._attempts import Check, Request, asend, asend_stream, send, send_stream, tell_failures
 from llamaindex_routed_ollama._candidates import DEFAULT_CONTEXT_WINDOW
 from llamaindex_routed_ollama._messages import CHUNKS, LlamaIndexChunks, answering, to_core
 from llamaindex_routed_ollama._runtime import Runtime
@@ -320,6 +320,7 @@ class RoutedOllama(Structured):
                 span_id=span_id,
             )
         )
+        tell_failures(plan, span_id)
         return Request(
             messages,
             kwargs,
