@@ -87,10 +87,12 @@ class Fields(FunctionCallingLLM):
     headers: dict[str, str] | None = Field(default=None, repr=False, exclude=True)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Show ready-made models by their names: they may hold headers."""
+        """Show ready-made models by their names, for they may hold headers; and hosts without their passwords."""
         for name, value in super().__repr_args__():
             if name == "models" and value is not None:
                 yield name, [entry.model if isinstance(entry, Ollama) else entry for entry in value]
+            elif name == "hosts" and value is not None:
+                yield name, [normalize_host(url) for url in value]
             else:
                 yield name, value
 
