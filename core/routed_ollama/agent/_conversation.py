@@ -1,7 +1,8 @@
 """What an agent remembers of its conversation: whole turns, the oldest forgotten first. No I/O.
 
 Law: memory never makes the model that is answering load anew. What is sent fits the context that it has, with room for
-an answer; a longer memory is had by giving the agent a larger ``num_ctx``. One long prompt forgets nothing.
+an answer; a longer memory is had by giving the agent a larger ``num_ctx``. What is left out for one long prompt, or for
+one small model, is not forgotten.
 """
 
 from __future__ import annotations
@@ -56,11 +57,15 @@ class Conversation:
     def remember(self, turn: Turn, fixed: Sequence[Message], context: int) -> None:
         """Add a turn, and forget the oldest that would not be sent with the shortest of prompts.
 
+        A turn that is too long by itself is not remembered, and forgets no other.
+
         Args:
             turn: the newest.
             fixed: what is always sent: the role's prompt.
             context: tokens that the model can take.
         """
+        if not fitting((turn,), fixed, context):
+            return
         with self._lock:
             self._turns.append(turn)
             kept = len(fitting(tuple(self._turns), fixed, context))
