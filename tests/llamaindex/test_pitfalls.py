@@ -1,53 +1,40 @@
-"""The pitfalls that a wrapper of LlamaIndex's ``Ollama`` falls into, each with a test."""
+"""The pitfalls of wrapping LlamaIndex's ``Ollama``, by number. Each check passes with ours, fails with a naive one.
 
-import asyncio
+Those of what subscribers hear are in ``test_pitfalls_of_events``; what more there is to say of ours, on every path, in
+``test_surface``, ``test_events`` and ``test_lifecycle``.
+"""
+
 import copy
-import pickle
-from concurrent.futures import ThreadPoolExecutor
+import re
 
+import llama_index.core
 import pytest
 from asking import (
-    CHATS,
     FIRST,
-    PATHS,
     PROMPT,
     QUESTION,
     SECOND,
-    STREAMS,
-    STRUCTURED,
     Song,
+    achat,
     asked,
     bodies,
     chat,
+    collect,
     models,
-    plain,
-    routed,
-    text,
+    stream_chat,
+    stream_structured_predict,
+    structured_predict,
 )
 from llama_index.core import Settings
-from llama_index.core.base.llms.base import BaseLLM
-from llama_index.core.base.llms.types import (
-    AudioBlock,
-    ChatMessage,
-    MessageRole,
-    TextBlock,
-    ThinkingBlock,
-    ToolCallBlock,
-)
-from llama_index.core.indices.prompt_helper import PromptHelper
-from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.core.memory import ChatMemoryBuffer
+from llama_index.core.base.llms.types import AudioBlock, ChatMessage, MessageRole, TextBlock
 from llama_index.core.tools import FunctionTool
-from llama_index.llms.ollama import Ollama
-from ollama import AsyncClient, Client
+from naive import WINDOW, Naive, Ours
 
-from langchain_routed_ollama import RoutedChatOllama
-from llamaindex_routed_ollama import RoutedOllama
-from routed_ollama import ConfigurationError, ContextLengthError, NoModelError, RoutedOllamaWarning, Router, routing
+from routed_ollama import ContextLengthError, routing
 from routed_ollama.testing import Fault, OllamaServer, ScriptedModel
 
 TOOLS = ("completion", "tools")
-named = {"ids": lambda path: path.__name__}
+JSON = '{"title": "Rain", "year": 1999}'
 
 
 def multiply(a: int, b: int) -> int:
@@ -56,6 +43,7 @@ def multiply(a: int, b: int) -> int:
 
 
 TOOL = FunctionTool.from_defaults(fn=multiply)
+PRODUCT = "What is multiply of 6 and 7?"
 
 
 @pytest.fixture
@@ -64,376 +52,232 @@ def server():
         yield running
 
 
-@pytest.fixture
-def gone():
-    with OllamaServer() as server:
-        pass
-    return server.url
+# --- section 3 of what is known to go wrong ---------------------------------------------------------------------------
 
 
-def test_it_is_what_engines_and_agents_look_for():
-    names = [kind.__name__ for kind in RoutedOllama.__mro__]
-    assert BaseLLM.__name__ in names
-    assert issubclass(RoutedOllama, FunctionCallingLLM)
-    missing = set(Ollama.model_fields) - set(RoutedOllama.model_fields)
-    assert not missing, "a field of the plain class that ours has not"
+def a_stream_falls_back_before_its_first_chunk(kind, server):
+    """1. ``stream_chat`` raises only when it is read, which is after the loop over the models."""
+    server.fail(FIRST, Fault.SERVER_ERROR)
+    assert stream_chat(kind.make(server.url, **WINDOW)).raw["model"] == SECOND
 
 
-# 1
-@pytest.mark.parametrize("path", STREAMS, **named)
-def test_01_a_stream_falls_back_before_its_first_chunk(server, path):
-    server.fail(FIRST, Fault.NOT_FOUND)
-    assert path(routed(server.url)).raw["routing"]["model"] == SECOND
+def what_was_handed_out_is_not_repeated(kind, server):
+    """1. Once text is out, another model's answer from its beginning is no answer."""
+    for name in (FIRST, SECOND):
+        server.add_model(ScriptedModel(name, reply="one two three four five six"))
+    server.fail(FIRST, Fault.CRASH, after_chunks=3)
+    chunks = collect(kind.make(server.url, **WINDOW), "astream_chat", QUESTION)
+    assert "".join(chunk.delta for chunk in chunks) == "one two three four five six"
 
 
-# 2
-def test_02_metadata_asks_nobody(gone):
-    metadata = RoutedOllama(base_url=gone, store="memory").metadata
-    assert (metadata.context_window, metadata.model_name, metadata.is_chat_model) == (8192, "routed-ollama", True)
+def metadata_asks_nobody(kind, server):
+    """2. Engines read it before they ask anything; raising there defeats every fallback."""
+    server.stop()
+    assert kind.make(server.url).metadata.is_chat_model
+    server.start()
+    server.forget_requests()
+    assert kind.make(server.url).metadata.context_window == 8192
+    assert not server.requests
 
 
-def test_02_nothing_but_the_answer_is_asked_for_on_a_request(server):
-    llm = routed(server.url)
+def loops_come_and_go(kind, server):
+    """3. Three times ``asyncio.run``, and no model is blamed for a loop that was closed."""
+    llm = kind.make(server.url, **WINDOW)
+    for _ in range(3):
+        assert achat(llm).raw["model"] == FIRST
+    assert kind.failures(llm) == {}
+
+
+def structured_predict_sends_the_schema(kind, server):
+    """4. What is inherited uses tools; Ollama holds a model to a schema."""
+    server.add_model(ScriptedModel(FIRST, reply=JSON))
+    assert structured_predict(kind.make(server.url, **WINDOW)) == Song(title="Rain", year=1999)
+    assert bodies(server)[0]["format"] == Song.model_json_schema()
+    assert not bodies(server)[0].get("tools")
+
+
+def structured_streams_send_it_too(kind, server):
+    """4. ... and what streams as a tool's arguments comes out as an object of which every field is None."""
+    server.add_model(ScriptedModel(FIRST, reply=JSON))
+    assert stream_structured_predict(kind.make(server.url, **WINDOW)).model_dump() == {"title": "Rain", "year": 1999}
+    assert bodies(server)[0]["format"] == Song.model_json_schema()
+
+
+def the_window_that_is_reported_is_the_one_that_is_given(kind, server):
+    """5. Prompts are sized by it once, whichever model answers in the end."""
+    server.add_model(ScriptedModel(FIRST, context_length=131072))
+    server.add_model(ScriptedModel(SECOND, context_length=16384))
+    server.fail(FIRST, Fault.SERVER_ERROR)
+    llm = kind.make(server.url)
+    window = llm.metadata.context_window
     chat(llm)
-    before = len(server.requests)
-    chat(llm)
-    looks = {"/api/tags", "/api/ps"}  # of the monitor, off the request's way
-    assert [request.path for request in server.requests[before:] if request.path not in looks] == ["/api/chat"]
+    assert [body["options"]["num_ctx"] for body in bodies(server)] == [window, window]
 
 
-# 3
-@pytest.mark.parametrize("path", [path for path in PATHS if path.__name__.startswith("a")], **named)
-def test_03_three_event_loops_in_a_row(server, path):
-    llm = routed(server.url)
-    assert [path(llm).raw["routing"]["model"] for _ in range(3)] == [FIRST] * 3
-    assert len(asked(server)) == 3
+def a_prompt_that_fits_no_model_is_not_sent(kind, server):
+    """5. Ollama would cut it silently."""
+    for name in (FIRST, SECOND):
+        server.add_model(ScriptedModel(name, context_length=2048))
+    with pytest.raises(ContextLengthError):
+        kind.make(server.url).complete("word " * 9000)
+    assert not asked(server)
 
 
-# 4
-@pytest.mark.parametrize("path", STRUCTURED, **named)
-def test_04_structured_predict_uses_the_schema_and_no_tools(path):
-    with OllamaServer(models(reply='{"title": "Rain", "year": 1999}')) as server:
-        assert path(routed(server.url)).model_dump() == {"title": "Rain", "year": 1999}
-        assert bodies(server)[0]["format"] == Song.model_json_schema()
-        assert not bodies(server)[0].get("tools")
+def metadata_stays_as_it_was(kind, server):
+    """6. Engines keep what they once read of it."""
+    llm = kind.make(server.url, **WINDOW)
+    before = llm.metadata
+    server.remove_model(FIRST)
+    assert chat(llm).raw["model"] == SECOND
+    assert llm.metadata.model_name == before.model_name
+    assert llm.metadata == before
 
 
-def test_04_as_structured_llm_and_its_stream():
-    with OllamaServer(models(reply='{"title": "Rain", "year": 1999}')) as server:
-        llm = routed(server.url).as_structured_llm(Song)
-        assert llm.chat(QUESTION).raw == Song(title="Rain", year=1999)
-        parts = [part.raw for part in llm.stream_chat(QUESTION)]
-        assert parts[-1].model_dump() == {"title": "Rain", "year": 1999}
-        assert len(parts) > 1
+def tools_go_only_to_a_model_that_has_them(kind, server):
+    """6. Another answers 400."""
+    server.add_model(ScriptedModel(FIRST, capabilities=("completion",)))
+    response = kind.make(server.url, **WINDOW).chat_with_tools([TOOL], PRODUCT)
+    assert response.message.blocks[-1].tool_name == "multiply"
+    assert asked(server) == [SECOND]
 
 
-# 5
-def test_05_engines_and_memories_size_their_prompts_by_what_models_get(server):
-    llm = routed(server.url)
-    assert PromptHelper.from_llm_metadata(llm.metadata).context_window == 8192
-    assert ChatMemoryBuffer.from_defaults(llm=llm).token_limit == 8192 * 3 // 4
-    chat(llm)
-    assert bodies(server)[0]["options"]["num_ctx"] == 8192
-
-
-def test_05_an_explicit_window_is_reported_and_sent(server):
-    llm = routed(server.url, context_window=6000)
-    chat(llm)
-    assert llm.metadata.context_window == bodies(server)[0]["options"]["num_ctx"] == 6000
-
-
-def test_05_a_prompt_that_fits_no_model_is_an_error_that_says_so():
-    with OllamaServer(models(context_length=2048)) as server:
-        with pytest.raises(ContextLengthError, match="tokens"):
-            routed(server.url).complete("word " * 9000)
-        assert not asked(server)
-
-
-def test_05_a_model_of_less_context_gets_no_more_than_it_can():
-    with OllamaServer(models(context_length=2048)) as server:
-        chat(routed(server.url))
-        assert (bodies(server)[0]["options"].get("num_ctx") or 0) <= 2048
-
-
-# 6
-def test_06_metadata_stays_the_same_and_requests_go_where_they_can():
-    with OllamaServer(models(first={"capabilities": ("completion",)}, second={"capabilities": TOOLS})) as server:
-        llm = routed(server.url)
-        before = llm.metadata
-        llm.chat_with_tools([TOOL], "What is multiply of 6 and 7?")
-        chat(llm)
-        assert llm.metadata == before
-        assert asked(server)[0] == SECOND
-        assert RoutedOllama("x:1b", is_function_calling_model=False, store="memory").metadata.model_name == "x:1b"
-
-
-def test_06_no_model_with_tools_is_an_error_that_says_so():
-    with OllamaServer(models(capabilities=("completion",))) as server, pytest.raises(NoModelError, match="tools"):
-        routed(server.url).chat_with_tools([TOOL], "What is multiply of 6 and 7?")
-
-
-# 7
-@pytest.mark.parametrize("path", CHATS, **named)
-def test_07_hints_come_by_a_context_variable(server, path):
-    llm = routed(server.url)
-    with routing(model=SECOND, task_type="coding", prefer="speed"):
-        inside = path(llm)
-    assert inside.raw["routing"]["model"] == SECOND
-    assert inside.raw["routing"]["task_type"] == "coding"
-    assert path(llm).raw["routing"]["model"] == FIRST
-    assert path(llm, model=SECOND).raw["routing"]["model"] == SECOND
-
-
-def test_07_hints_are_right_under_concurrency(server):
-    llm = routed(server.url)
-
-    async def one(model):
-        with routing(model=model):
-            await asyncio.sleep(0)
-            return (await llm.achat(QUESTION)).raw["routing"]["model"]
-
-    async def many():
-        return await asyncio.gather(*[one(model) for model in (FIRST, SECOND) * 8])
-
-    assert asyncio.run(many()) == [FIRST, SECOND] * 8
-
-    def threaded(model):
-        with routing(model=model):
-            return chat(llm).raw["routing"]["model"]
-
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(threaded, (FIRST, SECOND) * 8)) == [FIRST, SECOND] * 8
-
-
-def test_07_a_stream_takes_what_held_when_it_was_asked_for(server):
-    llm = routed(server.url)
+def hints_arrive_where_no_argument_does(kind, server):
+    """7. Engines and agents pass nothing on."""
+    llm = kind.make(server.url, **WINDOW)
     with routing(model=SECOND):
-        stream = llm.stream_chat(QUESTION)
-    assert list(stream)[-1].raw["routing"]["model"] == SECOND
+        assert llm.predict(PROMPT, topic="rain")
+    assert asked(server) == [SECOND]
 
 
-def test_07_a_wrong_hint_is_an_error():
-    with pytest.raises(ConfigurationError, match="prefer"), routing(prefer="cheap"):
-        pass
-    with pytest.raises(ConfigurationError, match="task_type"), routing(task_type="cooking"):
-        pass
+def a_conversation_with_tool_calls_stays_with_its_model(kind, server):
+    """8. Its history carries calls and thoughts that another model did not write."""
+    server.fail(FIRST, Fault.BUSY, times=1)
+    llm, question = kind.make(server.url, **WINDOW), ChatMessage(content=PRODUCT)
+    called = llm.chat_with_tools([TOOL], question)
+    history = [question, called.message, ChatMessage(role=MessageRole.TOOL, content="42")]
+    assert llm.chat_with_tools([TOOL], chat_history=history).raw["model"] == SECOND
 
 
-# 8
-def test_08_a_conversation_with_tool_calls_stays_with_its_model(server):
-    llm = routed(server.url)
-    question = ChatMessage(content="What is multiply of 6 and 7?")
-    with routing(model=SECOND):
-        response = llm.chat_with_tools([TOOL], question)
-    assert llm.get_tool_calls_from_response(response)
-    history = [question, response.message, ChatMessage(role=MessageRole.TOOL, content="42")]
-    assert llm.chat_with_tools([TOOL], chat_history=history).raw["routing"]["model"] == SECOND
-    server.fail(SECOND, Fault.NOT_FOUND)
-    assert llm.chat_with_tools([TOOL], chat_history=history).raw["routing"]["model"] == FIRST
-
-
-def test_08_a_conversation_with_thoughts_stays_with_its_model():
-    with OllamaServer(models(thinking="Let me see.", capabilities=("completion", "thinking"))) as server:
-        llm = routed(server.url, thinking=True)
-        with routing(model=SECOND):
-            message = list(llm.stream_chat(QUESTION))[-1].message
-        assert any(isinstance(block, ThinkingBlock) for block in message.blocks)
-        again = llm.chat([*QUESTION, message, *QUESTION])
-        assert again.raw["routing"]["model"] == SECOND
-
-
-def test_08_a_session_stays_with_its_model(server):
-    llm = RoutedOllama(models=[FIRST, SECOND], base_url=server.url, store="memory", learn=False)
-    with routing(session="Ann", model=SECOND):
-        chat(llm)
-    with routing(session="Ann"):
-        assert chat(llm).raw["routing"]["model"] == SECOND
-
-
-# 9
-def test_09_nothing_of_the_callers_is_changed(server):
-    llm = routed(server.url)
-    server.fail(FIRST, Fault.NOT_FOUND)
+def the_callers_history_is_not_changed(kind, server):
+    """9. The plain class appends to it, so that asking again repeats the question."""
+    llm = kind.make(server.url, **WINDOW)
     history = [ChatMessage(content="Good day"), ChatMessage(role=MessageRole.ASSISTANT, content="Good day")]
     before = copy.deepcopy(history)
-    llm.chat_with_tools([TOOL], "What is multiply of 6 and 7?", chat_history=history)
+    for _ in range(2):
+        llm.chat_with_tools([TOOL], PRODUCT, chat_history=history)
     assert history == before
-    assert [m["role"] for m in bodies(server)[-1]["messages"]] == ["user", "assistant", "user"]
-    arguments = {"think": None}
-    server.add_model(ScriptedModel(SECOND, reply='{"title": "Rain", "year": 1999}'))
-    llm.structured_predict(Song, PROMPT, arguments, topic="rain")
-    assert arguments == {"think": None}
+    assert [message["role"] for message in bodies(server)[-1]["messages"]] == ["user", "assistant", "user"]
 
 
-# 10
-SECRETS = ("hunter2", "s3cr3t", "t0ken")
+def nothing_secret_is_written_out(kind, server):
+    """10. ``to_dict`` of the plain class holds its headers."""
+    llm = kind.make(server.url, headers={"Authorization": "Bearer t0ken"})
+    assert "t0ken" not in f"{llm.to_dict()} {llm.to_json()}"
 
 
-def secretive(url):
-    inside = Ollama(model=SECOND, base_url=url, headers={"Authorization": "Bearer t0ken"})
-    host = url.replace("http://", "http://ann:hunter2@")
-    return RoutedOllama(
-        FIRST, models=[FIRST, inside], base_url=host, headers={"x-key": "s3cr3t"}, api_key="t0ken",
-        client_kwargs={"cookies": {"a": "s3cr3t"}}, store="memory", temperature=0.5, timeouts={"connect": 2},
-    )  # fmt: skip
-
-
-def test_10_to_dict_holds_no_secret_and_makes_a_working_model(server):
-    llm = secretive(server.url)
+def a_used_one_can_be_copied(kind, server):
+    """10. A used plain one cannot be copied deeply: its client holds locks."""
+    llm = kind.make(server.url, **WINDOW)
     chat(llm)
-    for dumped in (str(llm.to_dict()), llm.to_json(), repr(llm), str(llm.to_payload()), llm.model_dump_json()):
-        assert not [secret for secret in SECRETS if secret in dumped]
-    made = RoutedOllama.from_dict(llm.to_dict())
-    assert RoutedOllama.from_json(llm.to_json()).temperature == 0.5
-    assert made.class_name() == llm.to_dict()["class_name"] == "RoutedOllama_llm"
-    assert text(chat(made))
-    assert [str(getattr(entry, "model", entry)) for entry in made.models] == [FIRST, SECOND]
+    assert copy.deepcopy(llm).metadata == llm.metadata
 
 
-@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
-@pytest.mark.parametrize(
-    "duplicate",
-    [lambda x: pickle.loads(pickle.dumps(x)), copy.deepcopy, copy.copy, lambda x: x.model_copy(deep=True)],  # noqa: S301
-    ids=["pickle", "deepcopy", "copy", "model_copy"],
-)
-def test_10_copies_work(server, duplicate, used):
-    llm = secretive(server.url)
-    if used:
-        chat(llm)
-    made = duplicate(llm)
-    assert text(chat(made))
-    assert made.temperature == 0.5
-    assert server.requests[-1].headers["x-key"] == "s3cr3t"
-
-
-def test_10_a_copy_with_another_field_uses_it(server):
-    llm = routed(server.url)
+def a_changed_field_is_in_force(kind, server):
+    """10. What a wrapper builds of its fields must be built anew."""
+    llm = kind.make(server.url, **WINDOW)
     chat(llm.model_copy(update={"temperature": 0.9}))
-    llm.temperature = 0.1
-    chat(llm)
-    assert [body["options"]["temperature"] for body in bodies(server)] == [0.9, 0.1]
+    assert bodies(server)[0]["options"]["temperature"] == 0.9
 
 
-# 11
-def test_11_no_tokenizer_is_needed_to_route(server, monkeypatch):
-    def broken(_text):
-        raise AssertionError("the tokenizer was asked")
+def no_tokenizer_is_needed(kind, server):
+    """11. The global one is not the model's, and may have to be downloaded."""
 
-    monkeypatch.setattr(Settings, "_tokenizer", broken)
-    assert text(chat(routed(server.url)))
+    def none(_text):
+        raise OSError("no network")
+
+    Settings.tokenizer = none
+    try:
+        assert chat(kind.make(server.url, **WINDOW)).raw["model"] == FIRST
+    finally:
+        Settings._tokenizer = llama_index.core.global_tokenizer = None
 
 
-# 12
-@pytest.mark.parametrize("method", ["chat", "achat", "stream_chat", "astream_chat"])
-def test_12_a_callers_mistake_is_raised_as_it_is_and_blames_no_model(server, method):
-    llm = routed(server.url, learn=True)
-    audio = [ChatMessage(blocks=[TextBlock(text="hear"), AudioBlock(audio=b"abc", format="wav")])]
-
-    async def asynchronously():
-        made = await getattr(llm, method)(audio)
-        return made if method == "achat" else [chunk async for chunk in made]
-
+def a_callers_mistake_is_asked_of_nobody(kind, server):
+    """12. Every model would refuse it, and each would be blamed."""
+    llm = kind.make(server.url, **WINDOW)
     with pytest.raises(ValueError, match="Unsupported block type"):
-        asyncio.run(asynchronously()) if method.startswith("a") else list(getattr(llm, method)(audio))
-    assert not asked(server)
-    assert llm.router.performance() == {}
+        llm.chat([ChatMessage(blocks=[TextBlock(text="hear"), AudioBlock(audio=b"abc", format="wav")])])
+    assert kind.failures(llm) == {}
 
 
-@pytest.mark.parametrize("method", ["chat", "stream_chat"])
-def test_12_no_messages_are_a_value_error(server, method):
-    with pytest.raises(ValueError, match="no messages"):
-        list(routed(server.url).stream_chat([])) if method == "stream_chat" else routed(server.url).chat([])
-
-
-# 13
-def test_13_the_payload_names_model_and_temperature(server):
-    payload = routed(server.url, temperature=0.3).to_payload()
+def the_payload_names_model_and_temperature(kind, server):
+    """13. Traces look for both."""
+    payload = kind.make(server.url, **WINDOW, temperature=0.3).to_payload()
     assert (payload["model"], payload["temperature"]) == (FIRST, 0.3)
-    assert payload["class_name"] == "RoutedOllama_llm"
 
 
-# ... and what belongs to the surface besides
-def test_tools_in_every_way(server):
-    llm = routed(server.url)
-    question = "What is multiply of 6 and 7?"
-    assert llm.predict_and_call([TOOL], question).sources
-
-    async def asynchronously():
-        return [
-            await llm.achat_with_tools([TOOL], question),
-            [chunk async for chunk in await llm.astream_chat_with_tools([TOOL], question)][-1],
-        ]
-
-    responses = [
-        llm.chat_with_tools([TOOL], question),
-        list(llm.stream_chat_with_tools([TOOL], question))[-1],
-        *asyncio.run(asynchronously()),
-    ]
-    assert asyncio.run(llm.apredict_and_call([TOOL], question)).sources
-    for response in responses:
-        assert [call.tool_name for call in llm.get_tool_calls_from_response(response)] == ["multiply"]
-    with pytest.raises(ValueError, match="at least one tool call"):
-        llm.get_tool_calls_from_response(chat(llm))
+# --- what users need most ---------------------------------------------------------------------------------------------
 
 
-def test_only_one_tool_call_unless_parallel_ones_are_allowed(server):
-    llm = routed(server.url)
-    response = chat(llm)
-    calls = [ToolCallBlock(tool_name="multiply", tool_kwargs={"a": 1}), ToolCallBlock(tool_name="multiply")]
-    response.message.blocks = list(calls)
-    assert (
-        len(llm._validate_chat_with_tools_response(response, [TOOL], allow_parallel_tool_calls=True).message.blocks)
-        == 2
-    )
-    assert len(llm._validate_chat_with_tools_response(response, [TOOL]).message.blocks) == 1
+def a_load_may_take_longer_than_a_silence(kind, server):
+    """Need 2. One limit of time for both either gives up on every load or waits for ever."""
+    server.fail(FIRST, Fault.SLOW_LOAD, seconds=0.6)
+    server.fail(SECOND, Fault.SLOW_LOAD, seconds=0.6)
+    llm = kind.make(server.url, timeouts={"load": 20, "first_token": 0.3}, **WINDOW)
+    assert chat(llm).raw["model"] == FIRST
 
 
-def test_json_mode_and_options_are_sent_as_by_the_plain_class(server):
-    server.add_model(ScriptedModel(FIRST, reply="{}"))
-    given = {"json_mode": True, "additional_kwargs": {"top_k": 7}, "keep_alive": "7m", "temperature": 0.2}
-    chat(plain(server.url, **given, context_window=4096))
-    chat(routed(server.url, **given, context_window=4096))
-    theirs, ours = bodies(server)
-    assert {**ours, "stream": False} == theirs
+def a_model_is_not_loaded_anew_for_its_window(kind, server):
+    """Need 9. Any change of it loads the model again."""
+    llm = kind.make(server.url)
+    first = ScriptedModel(FIRST, context_length=131072)
+    server.add_model(first)
+    for words in (5, 500, 3000, 5):
+        llm.complete("word " * words)
+    assert server.loads == {FIRST: 1}
+    assert {body["options"]["num_ctx"] for body in bodies(server)} == {8192}
 
 
-def test_whole_answers_are_the_plain_classs(server):
-    theirs, ours = chat(plain(server.url)), chat(routed(server.url, context_window=4096))
-    assert ours.message == theirs.message
-    assert set(ours.raw) == {*theirs.raw, "routing"}
-    assert ours.raw["usage"] == theirs.raw["usage"]
+def an_unfit_answer_is_followed_by_the_next_models(kind, server):
+    """Need 10. A schema is no promise: small models answer in prose."""
+    server.add_model(ScriptedModel(FIRST, reply="I would rather chat."))
+    server.add_model(ScriptedModel(SECOND, reply=JSON))
+    assert structured_predict(kind.make(server.url, **WINDOW)) == Song(title="Rain", year=1999)
 
 
-def test_names_of_other_classes_are_mapped_and_unknown_ones_warned_of(server):
-    llm = routed(server.url, max_tokens=5, timeout=9.0, max_retries=0)
-    assert (llm.additional_kwargs, llm.request_timeout, llm.max_attempts) == ({"num_predict": 5}, 9.0, 1)
-    with pytest.warns(RoutedOllamaWarning, match="'temprature' is ignored.*'temperature'"):
-        routed(server.url, temprature=1)
+CHECKS = {
+    a_stream_falls_back_before_its_first_chunk: "internal server error",
+    what_was_handed_out_is_not_repeated: "one two threeone two",
+    metadata_asks_nobody: "Failed to connect",
+    loops_come_and_go: SECOND,
+    structured_predict_sends_the_schema: "at least one tool call",
+    structured_streams_send_it_too: "format",
+    the_window_that_is_reported_is_the_one_that_is_given: "16384 != 131072",
+    a_prompt_that_fits_no_model_is_not_sent: "DID NOT RAISE",
+    metadata_stays_as_it_was: "second:7b",
+    tools_go_only_to_a_model_that_has_them: "'first:7b' != 'second:7b'",
+    hints_arrive_where_no_argument_does: "'first:7b' != 'second:7b'",
+    a_conversation_with_tool_calls_stays_with_its_model: "'first:7b' == 'second:7b'",
+    the_callers_history_is_not_changed: "contains 2 more items",
+    nothing_secret_is_written_out: "t0ken",
+    a_used_one_can_be_copied: "cannot pickle",
+    a_changed_field_is_in_force: "None == 0.9",
+    no_tokenizer_is_needed: "no network",
+    a_callers_mistake_is_asked_of_nobody: "contains 2 more items",
+    the_payload_names_model_and_temperature: "model",
+    a_load_may_take_longer_than_a_silence: "timed out",
+    a_model_is_not_loaded_anew_for_its_window: "131072",
+    an_unfit_answer_is_followed_by_the_next_models: "at least one tool call",
+}
+"""Each with what the naive one ends in: another end would be a slip of the check."""
 
 
-def test_one_router_for_both_frameworks(server):
-    router = Router(base_url=server.url, store="memory")
-    llm = RoutedOllama(models=[FIRST, SECOND], router=router)
-    chat(llm)
-    RoutedChatOllama(models=[FIRST, SECOND], router=router).invoke("Count to ten")
-    assert sum(each.total_requests for each in router.performance().values()) == 2
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_ours(check, server):
+    check(Ours, server)
 
 
-def test_the_users_own_clients_are_used_as_they_are(server):
-    llm = routed(
-        "http://127.0.0.1:1",
-        client=Client(host=server.url, headers={"x-mine": "1"}),
-        async_client=AsyncClient(host=server.url, headers={"x-mine": "2"}),
-        models=[FIRST],
-    )
-    chat(llm)
-    asyncio.run(llm.achat(QUESTION))
-    assert [r.headers["x-mine"] for r in server.requests if r.path == "/api/chat"] == ["1", "2"]
-
-
-@pytest.mark.parametrize("entry", [3, None])
-def test_models_that_are_none_are_an_error(entry):
-    with pytest.raises(ConfigurationError, match="Ollama"):
-        RoutedOllama(models=[entry], store="memory")
-    with pytest.raises(ConfigurationError, match="empty"):
-        RoutedOllama(models=[], store="memory")
+@pytest.mark.parametrize(("check", "end"), CHECKS.items(), ids=lambda part: getattr(part, "__name__", ""))
+def test_the_naive_one_falls_into_it(check, end, server):
+    with pytest.raises((Exception, pytest.fail.Exception), match=re.escape(end)):
+        check(Naive, server)
