@@ -1,14 +1,18 @@
-"""What the tests of the core share: servers that answer wrongly."""
+"""What the tests of the core share: servers that answer wrongly. Helpers can be imported by name."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Self
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 

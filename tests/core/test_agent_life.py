@@ -12,6 +12,7 @@ import threading
 
 import ollama
 import pytest
+from agent_paths import bodies
 
 from routed_ollama import (
     AgentInterface,
@@ -47,10 +48,6 @@ def make(server):
     yield agent
     for one in made:
         one.close()
-
-
-def bodies(server):
-    return [request.body for request in server.requests if request.path == "/api/chat"]
 
 
 def unpickled(agent):

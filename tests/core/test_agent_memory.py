@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
+from agent_paths import bodies, every_path
 
 from routed_ollama import (
     ContextLengthError,
@@ -19,28 +18,6 @@ from routed_ollama.testing import Fault, OllamaServer, ScriptedModel
 LARGE, SMALL = "large:7b", "small:1b"
 LONG = "word " * 800
 CONFIG = {"health": {"interval": 0}, "task_specific_models": {"coding": [LARGE, SMALL]}}
-
-
-def generate(agent, prompt, **options):
-    return agent.generate(prompt, **options)
-
-
-def agenerate(agent, prompt, **options):
-    return asyncio.run(agent.agenerate(prompt, **options))
-
-
-def stream(agent, prompt, **options):
-    return list(agent.stream(prompt, **options))[-1]
-
-
-def astream(agent, prompt, **options):
-    async def last():
-        return [piece async for piece in agent.astream(prompt, **options)][-1]
-
-    return asyncio.run(last())
-
-
-every_path = pytest.mark.parametrize("path", [generate, agenerate, stream, astream], ids=lambda path: path.__name__)
 
 
 @pytest.fixture
@@ -76,7 +53,7 @@ def grown(make):
 
 
 def last_body(server):
-    return [request.body for request in server.requests if request.path == "/api/chat"][-1]
+    return bodies(server)[-1]
 
 
 def prompts(body):
@@ -126,11 +103,11 @@ def test_a_smaller_model_may_be_asked_for_by_name(server, make):
 
 @every_path
 def test_a_prompt_that_is_too_long_by_itself_is_not_cut(server, grown, path):
-    asked = len(server.requests)
+    asked = len(bodies(server))
     with pytest.raises(ContextLengthError) as caught:
         path(grown, "word " * 60_000)
     assert caught.value.context_length == 32_768
-    assert [request.path for request in server.requests[asked:] if request.path == "/api/chat"] == []
+    assert len(bodies(server)) == asked
     assert path(grown, "next").model == LARGE  # and the conversation goes on
 
 
