@@ -165,6 +165,11 @@ def test_an_unknown_error_is_the_callers_before_the_request_left_and_the_servers
     assert classify(error, sent=True) is FailureKind.GARBLED
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError("pixel.png"), OSError("no route")])
+def test_what_could_not_be_read_before_the_request_left_is_no_broken_connection(error: OSError) -> None:
+    assert classify(error, sent=False) is FailureKind.CALLER
+
+
 def test_every_kind_has_a_meaning_and_only_cancelling_and_the_callers_own_mistakes_stop() -> None:
     assert set(MEANINGS) == set(FailureKind)
     assert {kind for kind, meaning in MEANINGS.items() if not meaning.go_on} == {

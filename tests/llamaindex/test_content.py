@@ -260,16 +260,8 @@ UNREADABLE = {
 }
 
 
-UNREACHABLE = ["a file that is gone", "a url of nothing", "a url of nobody"]
-taken_for_the_models = pytest.mark.xfail(
-    strict=True, reason="an OSError before anything was sent is taken for a broken connection, and models are blamed"
-)
-
-
 @chats
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[taken_for_the_models] * (name in UNREACHABLE)) for name in UNREADABLE]
-)
+@pytest.mark.parametrize("name", UNREADABLE)
 def test_what_cannot_be_sent_is_raised_as_it_is_and_blames_no_model(name, method, web, tmp_path):
     messages = about(UNREADABLE[name](web, tmp_path))
     with OllamaServer(models(**SEES)) as server:

@@ -139,7 +139,6 @@ _BY_CLASS: tuple[tuple[tuple[type[BaseException], ...], FailureKind], ...] = (
     ((ConnectionError,), FailureKind.UNREACHABLE),
     ((TimeoutError,), FailureKind.DEADLINE),
     ((json.JSONDecodeError,), FailureKind.GARBLED),
-    ((OSError,), FailureKind.DISCONNECTED),
 )
 
 
@@ -149,8 +148,9 @@ def classify(error: BaseException, *, sent: bool | None = None) -> FailureKind:
     Args:
         error: what an attempt raised; the frameworks' own classes, ``ollama.ResponseError`` and httpx's included.
         sent: whether the request had left when it was raised. An exception that is no network error is the caller's
-            own mistake before that (a message that cannot be converted, an unknown argument) and the server's
-            garbled answer after it. None when unknown: then it is taken for the caller's.
+            own mistake before that (a message that cannot be converted, an image that cannot be read, an unknown
+            argument) and the server's garbled answer after it. None when unknown: then it is taken for the caller's,
+            but for an ``OSError``, which is taken for a broken connection.
 
     Returns:
         The kind; what follows from it is in ``MEANINGS``.
@@ -165,12 +165,18 @@ def classify(error: BaseException, *, sent: bool | None = None) -> FailureKind:
     for classes, kind in _BY_CLASS:
         if isinstance(error, classes):
             return kind
+    return _classify_unnamed(error, sent)
+
+
+def _classify_unnamed(error: BaseException, sent: bool | None) -> FailureKind:
     if not isinstance(error, Exception):  # how other event loops and greenlets cancel
         return FailureKind.CANCELLED
     if isinstance(error, RuntimeError) and "loop is closed" in str(error):
         return FailureKind.CANCELLED
     if isinstance(error, ValueError) and "No data received" in str(error):
         return FailureKind.EMPTY
+    if isinstance(error, OSError) and sent is not False:
+        return FailureKind.DISCONNECTED
     return FailureKind.GARBLED if sent else FailureKind.CALLER
 
 
