@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ollama
 import pytest
 from agent_paths import bodies, every_path
 
@@ -89,6 +90,27 @@ def test_a_smaller_model_answers_where_the_large_one_is_gone(server, grown, path
     grown.health_check_all_models()
     assert path(grown, "next").model == SMALL
     assert fits(last_body(server), 4096)
+
+
+@every_path
+def test_a_smaller_model_answers_where_the_agents_own_context_is_more_than_it_takes(server, make, path):
+    agent = make(memory=True, num_ctx=32_768)
+    for number in range(6):
+        agent.generate(f"{number} {LONG}")
+    server.remove_model(LARGE)
+    agent.health_check_all_models()
+    assert path(agent, "next").model == SMALL
+    assert fits(last_body(server), 4096)
+
+
+@every_path
+def test_a_prompt_that_only_the_large_model_takes_is_not_sent_to_the_small_one(server, grown, path):
+    server.fail(LARGE, Fault.SERVER_ERROR, text="kaputt")
+    with pytest.raises(ollama.ResponseError, match="kaputt"):
+        path(grown, "word " * 6000)
+    assert {body["model"] for body in bodies(server)} == {LARGE}
+    server.heal()
+    assert path(grown, "word " * 6000).model == LARGE
 
 
 def test_a_smaller_model_may_be_asked_for_by_name(server, make):

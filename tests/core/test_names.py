@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
+import ollama
 import pytest
 
 import routed_ollama
@@ -166,6 +168,76 @@ def test_recommendations_are_a_mapping_of_six(server):
     assert {told["primary_recommendation"], *told["fallback_models"]} == set(told["scores"]) == set(MODELS)
     assert max(told["scores"], key=told["scores"].get) == told["primary_recommendation"]
     assert set(told["health"].values()) == {HealthStatus.HEALTHY}
+
+
+QUICK, GOOD = "codellama:7b", "codellama:13b"
+
+
+@pytest.fixture
+def experienced(server, tmp_path):
+    """A history in which one model is quick and the other good."""
+    store = tmp_path / "history.sqlite3"
+    with OllamaManager(store=store) as manager:
+        for _ in range(40):
+            manager.record_performance(QUICK, response_time=1.0, tokens_per_second=300.0, quality_score=5.0)
+            manager.record_performance(GOOD, response_time=60.0, tokens_per_second=5.0, quality_score=9.5)
+    return {"store": store, "models": [QUICK, GOOD]}
+
+
+@pytest.mark.parametrize(("prefer", "chosen"), [("speed", QUICK), ("quality", GOOD)])
+@pytest.mark.parametrize("way", ["file", "environment", "argument", "request", "around"])
+def test_speed_or_quality_is_preferred_wherever_it_is_said(experienced, file, monkeypatch, way, prefer, chosen):
+    other = "quality" if prefer == "speed" else "speed"
+    if way == "file":
+        experienced["config"] = file(json.dumps({"routing": {"prefer": prefer}}))
+    elif way == "environment":  # stronger than the file
+        experienced["config"] = file(json.dumps({"routing": {"prefer": other}}))
+        monkeypatch.setenv("ROUTED_OLLAMA_PREFER", prefer)
+    else:  # stronger than both
+        monkeypatch.setenv("ROUTED_OLLAMA_PREFER", other)
+    if way == "argument":
+        experienced["prefer"] = prefer
+    with create_agent("writer", **experienced) as agent:
+        if way == "request":
+            answer = agent.generate("Hello", task_type="general", prefer=prefer)
+        elif way == "around":
+            with routed_ollama.routing(prefer=prefer):
+                answer = agent.generate("Hello", task_type="general")
+        else:
+            answer = agent.generate("Hello", task_type="general")
+            assert agent.recommend_model("Hello", task_type="general").model == chosen
+        assert answer.model == chosen
+
+
+def test_a_record_has_the_units_that_it_says(server):
+    with OllamaManager(store="memory") as manager:
+        agent = create_agent("developer", router=manager, models=["codellama:7b"])
+        began = time.time()
+        agent.generate("Count")
+        server.fail("codellama:7b", Fault.SERVER_ERROR)
+        with pytest.raises(ollama.ResponseError):
+            agent.generate("Count")
+        found = manager.performance()["codellama:7b"]
+    assert 0 < found.average_response_time <= time.time() - began  # seconds, of the answer that succeeded
+    assert found.tokens_per_second > 0
+    assert 0.3 < found.success_rate < 0.7  # a share
+    assert 0 < found.quality_score <= 10
+    assert found.total_requests == 2
+    assert began <= found.last_updated <= time.time()
+
+
+@pytest.mark.parametrize(
+    ("given", "found"), [(None, TaskType.CODING), ("testing", TaskType.TESTING), (TaskType.ANALYSIS, TaskType.ANALYSIS)]
+)
+def test_what_an_agent_records_counts_for_its_kind_of_task(server, given, found):
+    with OllamaManager(store="memory") as manager:
+        agent = create_agent("developer", router=manager)
+        agent.record_performance("codellama:7b", task_type=given, response_time=1.0)
+        assert manager.performance(found)["codellama:7b"].total_requests == 1
+        with pytest.raises(ConfigurationError, match="task_type: expected one of"):
+            agent.record_performance("codellama:7b", task_type="cooking", response_time=1.0)
+        with pytest.raises(ConfigurationError, match="model: expected a name"):
+            agent.record_performance("", response_time=1.0)
 
 
 async def test_what_is_given_to_the_async_forms_counts(server):

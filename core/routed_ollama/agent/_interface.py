@@ -331,9 +331,10 @@ class AgentInterface:
         """Return the ranking for a prompt to this agent; nothing is sent to a model. See ``Router.recommend_model``."""
         return self.router.recommend_model(prompt, scope=self._scope, **self._hints(task_type))
 
-    def record_performance(self, model: str, **figures: Any) -> None:
-        """Record an answer that was got elsewhere; see ``Router.record_performance``."""
-        self.router.record_performance(model, **figures)
+    def record_performance(self, model: str, *, task_type: TaskType | str | None = None, **figures: Any) -> None:
+        """Record an answer that was got elsewhere, for the role's kind of task; see ``Router.record_performance``."""
+        kind = checked_task_type(task_type) or self.role.task_type
+        self.router.record_performance(checked_name(model) or "", task_type=kind, **figures)
 
     def health_check_all_models(self) -> dict[str, HealthStatus]:
         """Ask every server now and return each model's health; see ``Router.health_check_all_models``."""

@@ -48,10 +48,9 @@ def _with_smaller(router: Router, asked: Asked, found: AttemptPlan) -> AttemptPl
     short = [refusal.candidate for refusal in found.recommendation.refused if refusal.gate == "context"]
     if not asked.turns or not short:
         return found
-    try:
-        smaller = router.plan(asked.fixed, scope=short, **asked.hints)
-    except NoModelError:  # the prompt alone is too long for them
-        return found
-    found.choices = [*found.choices, *(choice for choice in smaller.choices if choice.candidate in short)]
-    found.sole = False
+    # the first choice goes along: a model that stands alone in a scope is asked whatever may be thought of it
+    smaller = router.plan(asked.fixed, scope=[*short, found.choices[0].candidate], **asked.hints)
+    more = [choice for choice in smaller.choices if choice.candidate in short]
+    found.choices = [*found.choices, *more]
+    found.sole = found.sole and not more
     return found
