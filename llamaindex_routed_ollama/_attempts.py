@@ -29,8 +29,10 @@ from routed_ollama import (
     EmptyAnswerError,
     InvalidAnswerError,
     TruncatedStreamError,
-    attempt_bounds,
+    attempt_mark,
+    bounded,
     describe,
+    request_sent,
     seconds,
 )
 
@@ -85,15 +87,7 @@ class AttemptEvents(CallbackManager):
         self._heard_by = [handler for handler in more if handler not in request.manager.handlers]
         self._request = request
         self._attempt = attempt
-        self._mark = {
-            "router": request.recorder.router.id,
-            "request_id": attempt.request_id,
-            "attempt": attempt.number,
-            "model": attempt.model,
-            "host": attempt.host,
-            "task_type": request.plan.recommendation.task.task_type,
-            "resident": attempt.choice.resident,
-        }
+        self._mark = attempt_mark(request.recorder.router.id, request.plan, attempt)
         self.last: ChatResponse | None = None
         self.invalid: InvalidAnswerError | None = None
 
@@ -134,7 +128,7 @@ class AttemptEvents(CallbackManager):
         if response is not None and usable(response) and marks is not None and marks.first_byte_at is not None:
             first = marks.first_byte_at - (marks.sent_at or 0.0)
         more = {
-            "request_sent": None if marks is None else marks.sent_at is not None,
+            "request_sent": request_sent(self._attempt),
             "first_token_seconds": first,
             "error": self.invalid,
         }
@@ -239,20 +233,10 @@ def tell_failures(plan: AttemptPlan, span_id: str | None) -> None:
     plan.on_settled = told
 
 
-@contextmanager
-def _bounded(attempt: Attempt) -> Generator[None]:
-    """Carry the attempt's limits of time to the transport, for the call that sends."""
-    token = attempt_bounds.set(attempt.allowance.bounds)
-    try:
-        yield
-    finally:
-        attempt_bounds.reset(token)
-
-
 def send(request: Request, attempt: Attempt) -> ChatResponse:
     """Ask an attempt's model for a whole answer."""
     run = _run(request, attempt)
-    with _bounded(attempt):
+    with bounded(attempt):
         response = run.inner.chat(run.messages, **request.kwargs)
     return run.whole(response)
 
@@ -260,7 +244,7 @@ def send(request: Request, attempt: Attempt) -> ChatResponse:
 async def asend(request: Request, attempt: Attempt) -> ChatResponse:
     """Async form of ``send``."""
     run = _run(request, attempt)
-    with _bounded(attempt):
+    with bounded(attempt):
         response = await run.inner.achat(run.messages, **request.kwargs)
     return run.whole(response)
 
@@ -271,7 +255,7 @@ def send_stream(request: Request, attempt: Attempt) -> Generator[ChatResponse]:
     with request.inside():
         stream = run.inner.stream_chat(run.messages, **request.kwargs)
     with closing(stream) as chunks:
-        with _bounded(attempt):
+        with bounded(attempt):
             chunk = next(chunks, None)
         if chunk is None:
             raise run.nothing()
@@ -290,7 +274,7 @@ async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[Cha
     with request.inside():
         stream = await run.inner.astream_chat(run.messages, **request.kwargs)
     async with aclosing(stream) as chunks:
-        with _bounded(attempt):
+        with bounded(attempt):
             chunk = await anext(chunks, None)
         if chunk is None:
             raise run.nothing()
