@@ -7,7 +7,6 @@ text for a call that does not stream. The router's own attempts are recorded by 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from routed_ollama import (
     Outcome,
     Router,
     RunningRequest,
-    TaskType,
+    RunningRequests,
     analyze,
     default_host,
     normalize_host,
@@ -29,9 +28,6 @@ from routed_ollama import (
 
 EVENT_KEY = "routed_ollama"
 """Key of an event's payload under which an attempt of a routed request says what it is."""
-
-_MOST_RUNS = 10_000
-"""Runs that are remembered at most: one that never reports its end must not stay for ever."""
 
 
 class PerformanceEventHandler(BaseCallbackHandler):
@@ -56,8 +52,7 @@ class PerformanceEventHandler(BaseCallbackHandler):
         self.router = router
         self.host = normalize_host(host or default_host())
         self._own = False
-        self._runs: dict[str, RunningRequest] = {}
-        self._lock = threading.Lock()
+        self._runs = RunningRequests()
 
     @classmethod
     def of_attempts(cls, router: Router) -> PerformanceEventHandler:
@@ -80,15 +75,14 @@ class PerformanceEventHandler(BaseCallbackHandler):
         if event_type is not CBEventType.LLM or EventPayload.MESSAGES not in payload:
             return event_id
         mark, messages = payload.get(EVENT_KEY), payload[EventPayload.MESSAGES]
-        if mark is not None:
-            run = None if not self._own and mark["router"] == self.router.id else _attempt(mark, messages)
-        else:
+        if mark is None:
             run = self._plain(payload.get(EventPayload.SERIALIZED) or {}, messages)
+        elif self._own or mark["router"] != self.router.id:
+            run = RunningRequest.of_mark(mark, _prompt(messages))
+        else:
+            run = None
         if run is not None:
-            with self._lock:
-                while len(self._runs) >= _MOST_RUNS:
-                    self._runs.pop(next(iter(self._runs)))
-                self._runs[event_id] = run
+            self._runs.begin(event_id, run)
         return event_id
 
     def _plain(self, model: Mapping[str, Any], messages: Sequence[ChatMessage]) -> RunningRequest | None:
@@ -109,8 +103,7 @@ class PerformanceEventHandler(BaseCallbackHandler):
         A cancelled run and the caller's own mistakes blame no model. The router's attempts add to the event whether the
         request had left by then, and when the first token came.
         """
-        with self._lock:
-            run = self._runs.pop(event_id, None)
+        run = self._runs.end(event_id)
         if run is None:
             return
         payload = payload or {}
@@ -127,17 +120,6 @@ class PerformanceEventHandler(BaseCallbackHandler):
 
     def end_trace(self, trace_id: str | None = None, trace_map: dict[str, list[str]] | None = None) -> None:
         """Nothing to do."""
-
-
-def _attempt(mark: Mapping[str, Any], messages: Sequence[ChatMessage]) -> RunningRequest:
-    return RunningRequest(
-        mark["model"],
-        mark["host"],
-        TaskType(mark["task_type"]),
-        _prompt(messages),
-        mark["request_id"],
-        mark["resident"],
-    )
 
 
 def _prompt(messages: Sequence[ChatMessage]) -> str:

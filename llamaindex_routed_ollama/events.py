@@ -1,18 +1,40 @@
-"""The project's own events, for subscribers of LlamaIndex's dispatcher.
+"""The project's own events, for subscribers of LlamaIndex's dispatcher, beside LlamaIndex's own.
 
-    from llama_index.core.instrumentation import get_dispatcher
+    RouteDecidedEvent      a request begins: whom it is asked of first, and why
+    AttemptFailedEvent     a model did not deliver
+    AnswerContinuedEvent   another goes on with the text of a stream that broke off
+    CircuitOpenedEvent     a model, or a host, is left alone for a while
+    CircuitClosedEvent     ... and is asked again
 
-    get_dispatcher().add_event_handler(handler)      # hears these beside LlamaIndex's own
+LlamaIndex's own events (start, progress, end, exception) are fired once per attempt, by the plain ``Ollama`` that is
+asked, and name its model; so tokens are counted once. A completion is a chat to it. Both kinds tell the same story:
+``span_id`` of ours is the span of the call to ``RoutedOllama``, which is the parent of its attempts' spans.
 
-The events of an attempt itself (start, progress, end, exception) are LlamaIndex's, and name the model that was asked.
+The dispatcher is the process's: a subscriber hears every model there is, and tells them apart by ``request_id`` (it is
+in ``raw["routing"]`` too) or by the span. What a subscriber raises is swallowed by the dispatcher.
+
+Example:
+    >>> from llama_index.core.instrumentation import get_dispatcher
+    >>> from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+    >>> class Watcher(BaseEventHandler):
+    ...     @classmethod
+    ...     def class_name(cls):
+    ...         return "Watcher"
+    ...     def handle(self, event, **kwargs):
+    ...         if isinstance(event, CircuitOpenedEvent):
+    ...             print(event.model, "rests")
+    >>> watcher = Watcher()
+    >>> get_dispatcher().add_event_handler(watcher)
+    >>> circuit_changed(Candidate("llama3.1:8b", "http://127.0.0.1:11434"), CircuitState.OPEN)
+    llama3.1:8b rests
+    >>> get_dispatcher().event_handlers.remove(watcher)
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.base import BaseEvent
+from pydantic import Field
 
 from routed_ollama import Candidate, CircuitState
 
@@ -47,7 +69,7 @@ class RouteDecidedEvent(_RoutedEvent):
 
 
 class AttemptFailedEvent(_RoutedEvent):
-    """A model did not deliver; where another can be asked, it is.
+    """A model did not deliver; where another can be asked, it is. Neither a cancelled request nor a caller's mistake.
 
     Attributes:
         request_id: of the request.
@@ -55,7 +77,7 @@ class AttemptFailedEvent(_RoutedEvent):
         host: base URL of its server.
         attempt: 1 for the first of the request.
         error: class and text of the error.
-        exception: the error itself.
+        exception: the error itself; in no dump.
     """
 
     request_id: str
@@ -63,15 +85,11 @@ class AttemptFailedEvent(_RoutedEvent):
     host: str
     attempt: int
     error: str
-    exception: BaseException
-
-    def model_dump(self, **kwargs: Any) -> dict[str, Any]:
-        """Return plain values; the exception is in ``error``."""
-        return super().model_dump(**{**kwargs, "exclude": {"exception", *(kwargs.get("exclude") or ())}})
+    exception: BaseException = Field(exclude=True)
 
 
 class AnswerContinuedEvent(_RoutedEvent):
-    """A model failed in mid-answer, and another goes on with the text.
+    """A model failed in mid-answer, and another goes on with the text. Fired when its first words are here.
 
     Attributes:
         request_id: of the request.
@@ -87,14 +105,24 @@ class AnswerContinuedEvent(_RoutedEvent):
 
 
 class CircuitOpenedEvent(_RoutedEvent):
-    """A model, or a whole host when ``model`` is empty, failed too often and is left alone for a while."""
+    """A model, or a whole host when ``model`` is empty, failed too often and is left alone for a while.
+
+    Attributes:
+        model: that rests; empty for its whole host.
+        host: base URL.
+    """
 
     model: str
     host: str
 
 
 class CircuitClosedEvent(_RoutedEvent):
-    """A model, or a whole host when ``model`` is empty, is asked again as usual."""
+    """A model, or a whole host when ``model`` is empty, is asked again as usual.
+
+    Attributes:
+        model: that is asked again; empty for its whole host.
+        host: base URL.
+    """
 
     model: str
     host: str
