@@ -1,7 +1,6 @@
-"""The transports that bound each phase of an answer. They wrap a real one and add nothing to a request without bounds.
+"""The transports that bound each phase of an answer, and hold it to its measure. They wrap a real one.
 
-After the first byte of a body they only pass on, unless the whole answer is bounded: then each chunk is held against
-that bound.
+Without bounds of time the measure alone is taken (see ``_guard``): no other server, no more bytes than an answer has.
 """
 
 from __future__ import annotations
@@ -12,7 +11,9 @@ from typing import Self, cast
 
 import httpx
 
+from routed_ollama.errors import RoutedOllamaError
 from routed_ollama.transport._bounds import attempt_bounds
+from routed_ollama.transport._guard import Meter, check_redirect, meter_of, prepare, unsendable
 from routed_ollama.transport._watch import Watch
 
 
@@ -39,20 +40,37 @@ class PhaseTransport(httpx.BaseTransport):
 
         Raises:
             DeadlineExceededError: a bound ran out; it is an `httpx.TimeoutException` as well.
+            RedirectedError: the server sends the request on to another one.
+            InvalidAnswerError: the answer is beyond measure; raised while it is read, too.
         """
-        bounds = attempt_bounds.get()
-        if bounds is None:
-            return self._inner.handle_request(request)
-        watch = Watch(bounds, request)
-        watch.check_total()
+        watch = _watch(request)
+        prepare(request)
         try:
             response = self._inner.handle_request(request)
         except httpx.TimeoutException as error:
-            if (named := watch.error(error)) is None:
+            if watch is None or (named := watch.error(error)) is None:
                 raise
             raise named from error
-        watch.answered(response)
-        response.stream = _PhaseStream(cast("httpx.SyncByteStream", response.stream), watch)
+        except httpx.LocalProtocolError as error:
+            if (unsent := unsendable(error, request)) is None:
+                raise
+        else:
+            return self._admitted(request, response, watch)
+        raise unsent  # out here, so that it has no context: that one repeats the header
+
+    def _admitted(self, request: httpx.Request, response: httpx.Response, watch: Watch | None) -> httpx.Response:
+        try:
+            check_redirect(request, response)
+            meter = meter_of(response)
+        except RoutedOllamaError:
+            response.close()
+            raise
+        raw = cast("httpx.SyncByteStream", response.stream)
+        if watch is None:
+            response.stream = _MeteredStream(raw, meter)
+        else:
+            watch.answered(response)
+            response.stream = _PhaseStream(raw, watch, meter)
         return response
 
     def close(self) -> None:
@@ -92,20 +110,37 @@ class AsyncPhaseTransport(httpx.AsyncBaseTransport):
 
         Raises:
             DeadlineExceededError: a bound ran out; it is an `httpx.TimeoutException` as well.
+            RedirectedError: the server sends the request on to another one.
+            InvalidAnswerError: the answer is beyond measure; raised while it is read, too.
         """
-        bounds = attempt_bounds.get()
-        if bounds is None:
-            return await self._inner.handle_async_request(request)
-        watch = Watch(bounds, request)
-        watch.check_total()
+        watch = _watch(request)
+        prepare(request)
         try:
             response = await self._inner.handle_async_request(request)
         except httpx.TimeoutException as error:
-            if (named := watch.error(error)) is None:
+            if watch is None or (named := watch.error(error)) is None:
                 raise
             raise named from error
-        watch.answered(response)
-        response.stream = _AsyncPhaseStream(cast("httpx.AsyncByteStream", response.stream), watch)
+        except httpx.LocalProtocolError as error:
+            if (unsent := unsendable(error, request)) is None:
+                raise
+        else:
+            return await self._admitted(request, response, watch)
+        raise unsent  # out here, so that it has no context: that one repeats the header
+
+    async def _admitted(self, request: httpx.Request, response: httpx.Response, watch: Watch | None) -> httpx.Response:
+        try:
+            check_redirect(request, response)
+            meter = meter_of(response)
+        except RoutedOllamaError:
+            await response.aclose()
+            raise
+        raw = cast("httpx.AsyncByteStream", response.stream)
+        if watch is None:
+            response.stream = _AsyncMeteredStream(raw, meter)
+        else:
+            watch.answered(response)
+            response.stream = _AsyncPhaseStream(raw, watch, meter)
         return response
 
     async def aclose(self) -> None:
@@ -128,26 +163,49 @@ class AsyncPhaseTransport(httpx.AsyncBaseTransport):
             await self._inner.__aexit__(exc_type, exc_value, traceback)
 
 
-class _PhaseStream(httpx.SyncByteStream):
-    def __init__(self, raw: httpx.SyncByteStream, watch: Watch) -> None:
+def _watch(request: httpx.Request) -> Watch | None:
+    """Return what bounds a request's waits; None outside of an attempt."""
+    bounds = attempt_bounds.get()
+    if bounds is None:
+        return None
+    watch = Watch(bounds, request)
+    watch.check_total()
+    return watch
+
+
+class _MeteredStream(httpx.SyncByteStream):
+    def __init__(self, raw: httpx.SyncByteStream, meter: Meter) -> None:
         self._raw = raw
+        self._meter = meter
+
+    def __iter__(self) -> Iterator[bytes]:
+        feed = self._meter.feed
+        for chunk in self._raw:
+            yield from feed(chunk)
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+class _PhaseStream(_MeteredStream):
+    def __init__(self, raw: httpx.SyncByteStream, watch: Watch, meter: Meter) -> None:
+        super().__init__(raw, meter)
         self._watch = watch
 
     def __iter__(self) -> Iterator[bytes]:
-        watch = self._watch
+        watch, feed = self._watch, self._meter.feed
         chunks = iter(self._raw)
         try:
             for chunk in chunks:
                 watch.begun()
                 watch.check_total()
-                yield chunk
+                yield from feed(chunk)
                 break
-            if watch.has_total:
-                for chunk in chunks:
+            bounded = watch.has_total
+            for chunk in chunks:
+                if bounded:
                     watch.check_total()
-                    yield chunk
-            else:
-                yield from chunks
+                yield from feed(chunk)
         except httpx.TimeoutException as error:
             self.close()
             if (named := watch.error(error)) is None:
@@ -156,30 +214,45 @@ class _PhaseStream(httpx.SyncByteStream):
 
     def close(self) -> None:
         self._watch.ended()
-        self._raw.close()
+        super().close()
 
 
-class _AsyncPhaseStream(httpx.AsyncByteStream):
-    def __init__(self, raw: httpx.AsyncByteStream, watch: Watch) -> None:
+class _AsyncMeteredStream(httpx.AsyncByteStream):
+    def __init__(self, raw: httpx.AsyncByteStream, meter: Meter) -> None:
         self._raw = raw
+        self._meter = meter
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        feed = self._meter.feed
+        async for chunk in self._raw:
+            for piece in feed(chunk):
+                yield piece
+
+    async def aclose(self) -> None:
+        await self._raw.aclose()
+
+
+class _AsyncPhaseStream(_AsyncMeteredStream):
+    def __init__(self, raw: httpx.AsyncByteStream, watch: Watch, meter: Meter) -> None:
+        super().__init__(raw, meter)
         self._watch = watch
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        watch = self._watch
+        watch, feed = self._watch, self._meter.feed
         chunks = aiter(self._raw)
         try:
             async for chunk in chunks:
                 watch.begun()
                 watch.check_total()
-                yield chunk
+                for piece in feed(chunk):
+                    yield piece
                 break
-            if watch.has_total:
-                async for chunk in chunks:
+            bounded = watch.has_total
+            async for chunk in chunks:
+                if bounded:
                     watch.check_total()
-                    yield chunk
-            else:
-                async for chunk in chunks:
-                    yield chunk
+                for piece in feed(chunk):
+                    yield piece
         except httpx.TimeoutException as error:
             await self.aclose()
             if (named := watch.error(error)) is None:
@@ -188,4 +261,4 @@ class _AsyncPhaseStream(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._watch.ended()
-        await self._raw.aclose()
+        await super().aclose()
