@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from routed_ollama._knowledge import Knowledge
 from routed_ollama._views import Scope
@@ -16,6 +17,7 @@ from routed_ollama.catalog import with_tag
 from routed_ollama.config import RouterConfig
 from routed_ollama.errors import ContextLengthError, HostUnreachableError, NoModelError
 from routed_ollama.fallback import Allowance, AttemptPlan, Choice, unreachable_message
+from routed_ollama.hints import checked_prefer, checked_task_type
 from routed_ollama.scoring import ModelView, ScoringSettings, score_models
 from routed_ollama.transport import Timeouts
 from routed_ollama.types import (
@@ -72,6 +74,24 @@ class Hints:
     timeouts: Timeouts | None = None
     context: int = 0
     session: str | None = None
+
+
+def hints_of(given: dict[str, Any]) -> Hints:
+    """Return what a caller said of a request, checked.
+
+    Raises:
+        ConfigurationError: there is no such kind of task or preference.
+        TypeError: there is no such hint; says which there are.
+    """
+    try:
+        hints = Hints(**given)
+    except TypeError:
+        wrong = next(name for name in given if name not in Hints.__dataclass_fields__)
+        raise TypeError(f"There is no hint {wrong!r}; there are {', '.join(Hints.__dataclass_fields__)}.") from None
+    task_type, prefer = hints.task_type, hints.prefer
+    if type(task_type) is TaskType and prefer is None:
+        return hints
+    return replace(hints, task_type=checked_task_type(task_type), prefer=checked_prefer(prefer))
 
 
 def decide(

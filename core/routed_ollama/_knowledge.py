@@ -5,6 +5,7 @@ Blocks only for what nothing is known of; everything else is asked off the reque
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -149,7 +150,8 @@ class Knowledge:
 
     def _look(self) -> None:
         """What the monitor does: asks every host what it has and holds in memory. Loads nothing, never raises."""
-        self.refresh(list(self.catalog.hosts))
+        with contextlib.suppress(RuntimeError):  # the interpreter is ending: no thread can be started any more
+            self.refresh(list(self.catalog.hosts))
 
     def context_window(self, candidate: Candidate) -> int:
         """Return how many tokens a model takes without being loaded anew, as of the last look.

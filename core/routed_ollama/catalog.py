@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
+from routed_ollama._frozen import FrozenDict
 from routed_ollama.errors import RoutedOllamaError
-from routed_ollama.ollama_api import OllamaHost
+from routed_ollama.ollama_api import OllamaHost, count_of, text_of
 from routed_ollama.priors import capabilities_of
 from routed_ollama.types import ModelCapability, ModelInfo, Residency
 
@@ -23,9 +24,16 @@ _UNITS: Final = {"T": 1e3, "B": 1.0, "M": 1e-3, "K": 1e-6}
 _SIZE: Final = re.compile(r"(?:(\d+)x)?(\d+(?:\.\d+)?)([tbm])(?![a-z0-9])", re.IGNORECASE)
 _SIZE_ALONE: Final = re.compile(r"(?:(\d+)x)?(\d+(?:\.\d+)?)\s*([tbmk])", re.IGNORECASE)
 """A size that is the whole text may be in thousands; in a name "128k" is the length of its context."""
+_NO_SIZE: Final = re.compile(r"\d{10,}")
+"""Digits that are the size of nothing, whatever stands behind them."""
 _OPEN_IF_LAST: Final = re.compile(r"""if\s+not\s+\(and\b(?=[^}]*"assistant")[^}]*\$last""")
 """``if not (and (eq .Role "assistant") $last)``: the closing mark is left out for a last message of the assistant."""
+_LONGEST_TEMPLATE: Final = 2**15
+"""Characters. The longest known, with tools and thinking, have about ten thousand."""
 _SHOW_AT_ONCE: Final = 4
+_SHOW_SECONDS: Final = 15.0
+"""For the details of all models of a host together; what is not known by then is asked at the next look."""
+_MOST_FLAGS: Final = 32
 _CACHE_KEY: Final = "catalog"
 
 
@@ -160,7 +168,7 @@ class Catalog:
     def refresh(self, url: str) -> HostView:
         """Ask a host what is installed and in memory, and return what is known of it then. Never raises.
 
-        What a server says of a model is asked once per digest.
+        What a server says of a model is asked once per digest, and believed of its own models alone.
         """
         host = self._hosts[url]
         try:
@@ -170,7 +178,9 @@ class Catalog:
         except RoutedOllamaError as error:
             view = replace(self._views[url], error=str(error))
         else:
-            models = {entry["name"]: self._judged(model_info(entry, shows.get(_key(entry)), url)) for entry in tags}
+            models = {
+                entry["name"]: self._judged(model_info(entry, shows.get(_key(url, entry)), url)) for entry in tags
+            }
             view = HostView(models=models, resident=resident, seen_at=self._clock())
         self._put(url, view)
         return view
@@ -187,26 +197,33 @@ class Catalog:
         self._put(url, view)
         return view
 
-    def _show_all(self, host: OllamaHost, tags: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _show_all(self, host: OllamaHost, tags: list[dict[str, Any]]) -> Mapping[str, dict[str, Any]]:
         with self._lock:
             if self._shows is None:
                 stored = self._states.load_state(_CACHE_KEY) if self._states else None
                 self._shows = {k: v for k, v in (stored or {}).items() if isinstance(v, dict)}
-        missing = [entry for entry in tags if _key(entry) not in self._shows]
-        if missing:
-            with ThreadPoolExecutor(_SHOW_AT_ONCE, thread_name_prefix="routed-ollama-show") as pool:
-                found = pool.map(lambda entry: (_key(entry), _show(host, entry["name"])), missing)
-                self._shows.update({key: show for key, show in found if show is not None})
+            known = self._shows
+        missing = {key: entry["name"] for entry in tags if (key := _key(host.url, entry)) not in known}
+        if not missing:
+            return known
+        until = self._clock() + _SHOW_SECONDS
+        with ThreadPoolExecutor(_SHOW_AT_ONCE, thread_name_prefix="routed-ollama-show") as pool:
+            found = pool.map(lambda name: _show(host, name) if self._clock() < until else None, missing.values())
+            shows = {key: show for key, show in zip(missing, found, strict=True) if show is not None}
+        listed = {_key(host.url, entry) for entry in tags}
+        with self._lock:  # a host that lists other models every time must not make it grow
+            kept = {k: v for k, v in self._shows.items() if k in listed or not k.startswith(f"{host.url} ")}
+            self._shows = {**kept, **shows}
             if self._states:
                 self._states.save_state(_CACHE_KEY, self._shows)
-        return self._shows
+            return self._shows
 
     def _judged(self, info: ModelInfo) -> ModelInfo:
         prior = capabilities_of(
-            info.name, family=info.family, parameters=info.parameters, quantization=info.quantization
+            _NO_SIZE.sub("", info.name), family=info.family, parameters=info.parameters, quantization=info.quantization
         )
         override = self._overrides.get(info.name) or self._overrides.get(info.name.removesuffix(":latest"))
-        return replace(info, capabilities=MappingProxyType({**prior, **(override or {})}))
+        return replace(info, capabilities=FrozenDict({**prior, **(override or {})}))
 
 
 def with_tag(name: str) -> str:
@@ -232,7 +249,8 @@ def parameters_in(text: str) -> float:
         >>> parameters_in("134.52M"), parameters_in("mixtral:8x7b"), parameters_in("llama3")
         (0.13452, 56.0, 0.0)
     """
-    found = _SIZE_ALONE.fullmatch(text.strip()) or _SIZE.search(text.rpartition(":")[2]) or _SIZE.search(text)
+    text = _NO_SIZE.sub("", text).strip()
+    found = _SIZE_ALONE.fullmatch(text) or _SIZE.search(text.rpartition(":")[2]) or _SIZE.search(text)
     if found is None:
         return 0.0
     return int(found[1] or 1) * float(found[2]) * _UNITS[found[3].upper()]
@@ -244,7 +262,9 @@ def leaves_prefill_open(template: str) -> bool | None:
     A template without ``.Messages`` is rendered up to ``.Response``, so it stays open. One with ``.Messages`` stays
     open where it leaves the closing mark out for the last message. None for a model without a template.
     """
-    if not template.strip() or "{%" in template:  # Jinja, which 0.30 and later may show, says it in other words
+    if not template.strip() or len(template) > _LONGEST_TEMPLATE:
+        return None
+    if "{%" in template:  # Jinja, which 0.30 and later may show, says it in other words
         return None
     if ".Messages" not in template:
         return True
@@ -260,29 +280,30 @@ def model_info(entry: Mapping[str, Any], show: Mapping[str, Any] | None, host: s
     assert isinstance(details, dict)  # noqa: S101 (for the type checker: the line above made sure)
     show = show or {}
     flags = entry.get("capabilities") or show.get("capabilities")
-    size = str(details.get("parameter_size") or "")
+    size = text_of(details.get("parameter_size"))
     return ModelInfo(
         name=entry["name"],
         host=host,
-        digest=str(entry.get("digest") or ""),
-        family=str(details.get("family") or ""),
+        digest=text_of(entry.get("digest")),
+        family=text_of(details.get("family")),
         parameters=parameters_in(size) or parameters_in(entry["name"]),
-        quantization=str(details.get("quantization_level") or ""),
-        size=entry["size"] if isinstance(entry.get("size"), int) else 0,
-        context_length=_length(show.get("context_length")) or _length(details.get("context_length")),
-        flags=frozenset(map(str, flags)) if isinstance(flags, list) else frozenset(),
+        quantization=text_of(details.get("quantization_level")),
+        size=count_of(entry.get("size")),
+        context_length=count_of(show.get("context_length")) or count_of(details.get("context_length")),
+        flags=frozenset(_flags(flags)) if isinstance(flags, list) else frozenset(),
         flags_known=isinstance(flags, list),
         remote=is_remote(entry["name"], entry),
         continues_prefill=show.get("continues_prefill"),
     )
 
 
-def _length(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+def _flags(said: list[Any]) -> list[str]:
+    return [flag for flag in map(text_of, said[:_MOST_FLAGS]) if flag]
 
 
-def _key(entry: Mapping[str, Any]) -> str:
-    return str(entry.get("digest") or entry["name"])
+def _key(url: str, entry: Mapping[str, Any]) -> str:
+    """Return what a model's details are kept by: with the host, for one may lie about the other's models."""
+    return f"{url} {text_of(entry.get('digest')) or entry['name']}"
 
 
 def _show(host: OllamaHost, name: str) -> dict[str, Any] | None:
@@ -293,10 +314,11 @@ def _show(host: OllamaHost, name: str) -> dict[str, Any] | None:
         return None
     info = data.get("model_info")
     info = info if isinstance(info, dict) else {}
-    context = info.get(f"{info.get('general.architecture')}.context_length")
-    kept: dict[str, Any] = {"continues_prefill": leaves_prefill_open(str(data.get("template") or ""))}
-    if isinstance(context, int):
+    template, capabilities = data.get("template"), data.get("capabilities")
+    context = count_of(info.get(f"{text_of(info.get('general.architecture'))}.context_length"))
+    kept: dict[str, Any] = {"continues_prefill": leaves_prefill_open(template) if isinstance(template, str) else None}
+    if context:
         kept["context_length"] = context
-    if isinstance(data.get("capabilities"), list):
-        kept["capabilities"] = data["capabilities"]
+    if isinstance(capabilities, list):
+        kept["capabilities"] = _flags(capabilities)
     return kept

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from routed_ollama._frozen import FrozenDict
 from routed_ollama._sources import explain, plain_name
 from routed_ollama.config import RoleConfig
 from routed_ollama.errors import ConfigurationError
@@ -42,7 +43,7 @@ class Role:
     prompt: str = ""
     temperature: float | None = None
     task_type: TaskType | None = None
-    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, Any] = field(default_factory=FrozenDict)
 
     def __post_init__(self) -> None:
         """See that it is a role, and make its options its own."""
@@ -58,15 +59,7 @@ class Role:
         except ValidationError as error:
             raise ConfigurationError(explain(error, f"Role {self.name!r}")) from None
         object.__setattr__(self, "task_type", checked.task_type)
-        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
-
-    def __deepcopy__(self, _memo: dict[int, Any]) -> Role:
-        """Nothing of it changes, so a copy is the role itself."""
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Return what makes it anew in another process."""
-        return (type(self), (self.name, self.prompt, self.temperature, self.task_type, dict(self.options)))
+        object.__setattr__(self, "options", FrozenDict(self.options))
 
     def configured(self, settings: RoleConfig) -> Role:
         """Return the role with what a configuration says of it; what is left out there stays.

@@ -7,7 +7,6 @@ monitor, off the request's way.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,15 +16,17 @@ from typing import Any, Self
 
 import httpx
 
-from routed_ollama._decision import Hints, decide
+from routed_ollama._arguments import check_figure, checked_name, checked_scope, conversation_of
+from routed_ollama._decision import Hints, decide, hints_of
 from routed_ollama._knowledge import Clock, Knowledge
 from routed_ollama._views import Scope
 from routed_ollama.catalog import Catalog, with_tag
 from routed_ollama.clients import ClientSettings
 from routed_ollama.config import RouterConfig, default_host, normalize_host
 from routed_ollama.conversations import Conversations
-from routed_ollama.errors import ConfigurationError, HostUnreachableError
+from routed_ollama.errors import HostUnreachableError
 from routed_ollama.fallback import AttemptPlan, FailureKind, unreachable_message
+from routed_ollama.hints import checked_task_type
 from routed_ollama.ollama_api import OllamaHost
 from routed_ollama.store import Store, open_store
 from routed_ollama.transport import Timeouts
@@ -91,15 +92,14 @@ class Router:
         client: Callable[..., httpx.Client] = _client,
         clock: Clock = time,
     ) -> None:
+        hosts = [hosts] if isinstance(hosts, str) else hosts
         settings = RouterConfig.load(config).overridden(
             prefer=prefer, learn=learn, mid_stream=mid_stream, max_attempts=max_attempts
         )
         self.config = settings
         self.timeouts = Timeouts.of(timeouts if timeouts is not None else settings.timeouts or None)
         self._id = uuid.uuid4().hex
-        if models is not None and not models:
-            raise ConfigurationError("models is empty. Leave it out to use every installed chat model.")
-        self._models = None if models is None else tuple(models)
+        self._models = checked_scope(models)
         self._clock = clock
         kept = open_store(store if store is not None else settings.store)
         urls = list(hosts or ([base_url] if base_url else settings.hosts or [default_host()]))
@@ -171,11 +171,11 @@ class Router:
             NoModelError: no model can serve; says why and what to do.
             HostUnreachableError: no server answers.
         """
-        return self.plan(_conversation(prompt), **hints).recommendation
+        return self.plan(conversation_of(prompt), **hints).recommendation
 
     async def arecommend_model(self, prompt: str | Sequence[Message], **hints: Any) -> Recommendation:
         """Async form of ``recommend_model``."""
-        return (await self.aplan(_conversation(prompt), **hints)).recommendation
+        return (await self.aplan(conversation_of(prompt), **hints)).recommendation
 
     def plan(self, messages: Sequence[Message], *, scope: Scope | None = None, **hints: Any) -> AttemptPlan:
         """Return the attempt plan for a request.
@@ -191,7 +191,7 @@ class Router:
         """
         scope = self._models if scope is None else scope
         self._known.ensure(scope)
-        return self._decide(messages, scope, Hints(**hints))
+        return self._decide(messages, scope, hints_of(hints))
 
     async def aplan(self, messages: Sequence[Message], *, scope: Scope | None = None, **hints: Any) -> AttemptPlan:
         """Async form of ``plan``: what must be asked of a server first is asked off the event loop."""
@@ -200,7 +200,7 @@ class Router:
             await asyncio.to_thread(self._known.ensure, scope)
         else:
             self._known.ensure(scope)
-        return self._decide(messages, scope, Hints(**hints))
+        return self._decide(messages, scope, hints_of(hints))
 
     def _decide(self, messages: Sequence[Message], scope: Scope | None, hints: Hints) -> AttemptPlan:
         return decide(self._known, self.config, messages, scope, hints, timeouts=self.timeouts)
@@ -272,7 +272,7 @@ class Router:
         self,
         model: str,
         *,
-        task_type: TaskType | None = None,
+        task_type: TaskType | str | None = None,
         response_time: float,
         tokens_per_second: float | None = None,
         success: bool = True,
@@ -292,14 +292,14 @@ class Router:
 
         Raises:
             ValueError: a figure is out of its range.
+            ConfigurationError: there is no such kind of task.
         """
-        if not 0 <= response_time < math.inf:
-            raise ValueError(f"response_time must be seconds, 0 or more, not {response_time!r}.")
-        if tokens_per_second is not None and not 0 <= tokens_per_second < math.inf:
-            raise ValueError(f"tokens_per_second must be 0 or more, not {tokens_per_second!r}.")
-        if quality_score is not None and not 0 <= quality_score <= 10:  # noqa: PLR2004 (the scale)
-            raise ValueError(f"quality_score must be 0 to 10, not {quality_score!r}.")
-        name = with_tag(model)
+        check_figure("response_time", response_time, "seconds, 0 or more")
+        if tokens_per_second is not None:
+            check_figure("tokens_per_second", tokens_per_second, "0 or more")
+        if quality_score is not None:
+            check_figure("quality_score", quality_score, "0 to 10", at_most=10)
+        name = with_tag(checked_name(model))
         found = self._known.catalog.find(name)
         tokens = None if not tokens_per_second else max(1, round(tokens_per_second * response_time))
         self.record(
@@ -307,7 +307,7 @@ class Router:
                 model=name,
                 host=normalize_host(host) if host else found[0].host if found else self._default_host,
                 kind=OutcomeKind.OK if success else OutcomeKind.FAILED,
-                task_type=task_type or TaskType.GENERAL,
+                task_type=checked_task_type(task_type) or TaskType.GENERAL,
                 response_time=response_time,
                 output_tokens=tokens,
                 output_seconds=None if tokens is None or not tokens_per_second else tokens / tokens_per_second,
@@ -330,17 +330,20 @@ class Router:
         Raises:
             ValueError: quality is out of range.
         """
-        if not 0 <= quality <= 10:  # noqa: PLR2004 (the scale)
-            raise ValueError(f"quality must be 0 to 10, not {quality!r}.")
+        check_figure("quality", quality, "0 to 10", at_most=10)
         self._known.store.record_feedback(request_id, quality)
         return self._known.history.feedback(request_id, quality)
 
     # --- telling ------------------------------------------------------------------------------------------------------
 
-    def performance(self, task_type: TaskType | None = None) -> dict[str, ModelPerformance]:
-        """Return every model's record, overall or for one task type."""
+    def performance(self, task_type: TaskType | str | None = None) -> dict[str, ModelPerformance]:
+        """Return every model's record, overall or for one task type.
+
+        Raises:
+            ConfigurationError: there is no such kind of task.
+        """
         self._known.warm_up()
-        return self._known.history.performance(task_type)
+        return self._known.history.performance(checked_task_type(task_type))
 
     def health_check_all_models(self) -> dict[str, HealthStatus]:
         """Ask every host now and return each model's health. Loads no model.
@@ -377,7 +380,7 @@ class Router:
             prompt: for which request; empty for any.
             **hints: as for ``plan``.
         """
-        name = with_tag(model)
+        name = with_tag(checked_name(model))
         ranking = self.recommend_model(prompt, **hints)
         return [other for other in dict.fromkeys(score.candidate.model for score in ranking.scores) if other != name]
 
@@ -409,10 +412,6 @@ class Router:
             "scores": {score.candidate.model: round(score.total, 4) for score in reversed(ranking.scores)},
             "health": self._health(),
         }
-
-
-def _conversation(prompt: str | Sequence[Message]) -> Sequence[Message]:
-    return [Message("user", prompt)] if isinstance(prompt, str) else prompt
 
 
 def _rebuild(models: Scope | None, offline: bool, kwargs: dict[str, Any]) -> Router:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from routed_ollama._frozen import FrozenDict
 from routed_ollama._html import ranking_table
 
 Prefer = Literal["balanced", "quality", "speed"]
@@ -135,7 +135,7 @@ class TaskCharacteristics:
     output_tokens: int = 256
     """Estimate of the answer's length."""
     needs: Needs = Needs()
-    capabilities: Mapping[ModelCapability, float] = field(default_factory=lambda: MappingProxyType({}))
+    capabilities: Mapping[ModelCapability, float] = field(default_factory=FrozenDict)
     """How much each capability counts for this prompt; the weights sum to 1."""
 
 
@@ -158,7 +158,7 @@ class ModelInfo:
     """Ollama's own capabilities: completion, tools, vision, thinking, embedding, insert, image, audio."""
     flags_known: bool = False
     """False where no server could say; then nothing is gated on them."""
-    capabilities: Mapping[ModelCapability, float] = field(default_factory=lambda: MappingProxyType({}))
+    capabilities: Mapping[ModelCapability, float] = field(default_factory=FrozenDict)
     """What it is good at, 0..1 each: priors, or what the configuration says."""
     remote: bool = False
     """Whether it runs in somebody's cloud."""

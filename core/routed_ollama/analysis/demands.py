@@ -7,9 +7,9 @@ are judgements; where one was measured, its source stands beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from routed_ollama._frozen import FrozenDict
 from routed_ollama.analysis import words as w
 from routed_ollama.analysis.reading import Reading
 from routed_ollama.types import Complexity, ModelCapability, Needs, TaskType
@@ -198,7 +198,7 @@ def weigh(task: TaskType, requirements: Requirements, complexity: Complexity) ->
         reasoning *= 0.8
     values = (code, read_code, reasoning, max(creativity, 0.0), accuracy, max(speed, 0.0), follow)
     total = sum(values)
-    return MappingProxyType({name: value / total for name, value in zip(_ORDER, values, strict=True)})
+    return FrozenDict({name: value / total for name, value in zip(_ORDER, values, strict=True)})
 
 
 def _usual_length(r: Reading, task: TaskType, complexity: Complexity, tokens: int) -> float:

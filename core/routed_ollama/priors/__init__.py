@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from routed_ollama._frozen import FrozenDict
 from routed_ollama.priors import measured
 from routed_ollama.priors.names import Profile, profile_of
 from routed_ollama.types import ModelCapability
@@ -150,7 +150,7 @@ def estimate(profile: Profile, tables: Tables) -> Mapping[ModelCapability, float
     for i, capability in enumerate(measured.ORDER):
         value = mean[i] + per_doubling[i] * size + per_year[i] * years + sum(extra[i] for extra in extras) - loss
         found[capability] = round(1 / (1 + math.exp(-value)), 3)
-    return MappingProxyType(found)
+    return FrozenDict(found)
 
 
 def _years(released: float) -> float:
