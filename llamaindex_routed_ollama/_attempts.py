@@ -137,7 +137,8 @@ class AttemptEvents(CallbackManager):
     def _look_at(self, response: ChatResponse | None) -> None:
         """Hold a whole answer against what was asked, unless its caller has had the beginning of it already."""
         check = self._request.check
-        if check is None or response is None or self._request.plan.committed or not usable(response):
+        begun = self._request.plan.committed and not self._attempt.replaceable
+        if check is None or response is None or begun or not usable(response):
             return
         if problem := check(response):
             text = " ".join((response.message.content or "").split())

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import Any, Generic, cast
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ChatResponseAsyncGen, ChatResponseGen
 from llama_index.core.llms.llm import Model
+from llama_index.core.output_parsers.pydantic import PydanticOutputParser
 from llama_index.core.program.utils import FlexibleModel, process_streaming_objects
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import PydanticProgramMode
-from pydantic import BaseModel, RootModel, ValidationError
+from pydantic import BaseModel, RootModel
 
 from llamaindex_routed_ollama._attempts import Check
 from llamaindex_routed_ollama._fields import Fields
-from llamaindex_routed_ollama._messages import CHUNKS, JSON_CHUNKS, VALUE_CHUNKS, LlamaIndexChunks
+from llamaindex_routed_ollama._messages import CHUNKS, JSON_CHUNKS, VALUE_CHUNKS, LlamaIndexChunks, text_of
 
 _SHOWN = 200
 """Characters of a parser's complaint that an error shows."""
@@ -55,6 +59,16 @@ class Structured(Fields):
     def _native(self) -> bool:
         return self.pydantic_program_mode is PydanticProgramMode.DEFAULT
 
+    def _fit(self, output_cls: type[BaseModel]) -> Check | None:
+        """Return what an answer must be in the modes whose prompts and parsers are LlamaIndex's own."""
+        if self.pydantic_program_mode is PydanticProgramMode.LLM:
+            parser = PydanticOutputParser(output_cls)
+            return partial(_complaint, lambda answer: parser.parse(text_of(answer.message)))
+        if self.pydantic_program_mode is PydanticProgramMode.FUNCTION:
+            calls = self.get_tool_calls_from_response
+            return partial(_complaint, lambda answer: [output_cls(**call.tool_kwargs) for call in calls(answer)])
+        return None
+
     def structured_predict(
         self,
         output_cls: type[Model],
@@ -69,7 +83,8 @@ class Structured(Fields):
             InvalidAnswerError: the one model's could not.
         """
         if not self._native:
-            return cast("Model", super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
+            with _expecting(self._fit(output_cls)):
+                return cast("Model", super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
         reader = _Reader(output_cls)
         asked = _asked(output_cls, prompt, llm_kwargs, prompt_args)
         return reader.read(self._chat(*asked, check=reader.problem))
@@ -83,7 +98,8 @@ class Structured(Fields):
     ) -> Model:
         """Async form of ``structured_predict``."""
         if not self._native:
-            return cast("Model", await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
+            with _expecting(self._fit(output_cls)):
+                return cast("Model", await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
         reader = _Reader(output_cls)
         asked = _asked(output_cls, prompt, llm_kwargs, prompt_args)
         return reader.read(await self._achat(*asked, check=reader.problem))
@@ -146,6 +162,29 @@ def _view(output_cls: type[BaseModel], kwargs: dict[str, Any]) -> LlamaIndexChun
     return VALUE_CHUNKS if bare else JSON_CHUNKS
 
 
+EXPECTED: ContextVar[Check | None] = ContextVar("EXPECTED", default=None)
+"""What holds an answer against what is expected, where LlamaIndex's own program asks for it."""
+
+
+@contextmanager
+def _expecting(check: Check | None) -> Generator[None]:
+    token = EXPECTED.set(check)
+    try:
+        yield
+    finally:
+        EXPECTED.reset(token)
+
+
+def _complaint(parse: Callable[[ChatResponse], Any], response: ChatResponse) -> str:
+    try:
+        parse(response)
+    except ValueError as error:  # a validator's, or a parser's that found nothing to parse
+        return " ".join(str(error).split())[:_SHOWN] or type(error).__name__
+    except Exception:  # noqa: BLE001 (the caller's own validator broke: no model's fault, raised later)
+        return ""
+    return ""
+
+
 class _Reader(Generic[Model]):
     """Parses each answer once, while its attempt can still be said to have failed."""
 
@@ -155,13 +194,10 @@ class _Reader(Generic[Model]):
 
     def problem(self, response: ChatResponse) -> str:
         """Return what the parser says against an answer; empty when nothing."""
-        try:
-            self._read = response, self._parse(response)
-        except ValidationError as error:
-            return " ".join(str(error).split())[:_SHOWN]
-        except Exception:  # noqa: BLE001 (a validator of the caller's own broke: no model's fault, and raised by read)
-            return ""
-        return ""
+        return _complaint(self._keep, response)
+
+    def _keep(self, response: ChatResponse) -> None:
+        self._read = response, self._parse(response)
 
     def read(self, response: ChatResponse) -> Model:
         """Return the object that an answer is."""

@@ -38,7 +38,7 @@ from llamaindex_routed_ollama._attempts import Check, Request, asend, asend_stre
 from llamaindex_routed_ollama._candidates import DEFAULT_CONTEXT_WINDOW
 from llamaindex_routed_ollama._messages import CHUNKS, LlamaIndexChunks, answering, to_core
 from llamaindex_routed_ollama._runtime import Runtime
-from llamaindex_routed_ollama._structured import Structured
+from llamaindex_routed_ollama._structured import EXPECTED, Structured
 from llamaindex_routed_ollama.events import RouteDecidedEvent, dispatcher
 from routed_ollama import (
     AttemptPlan,
@@ -330,7 +330,7 @@ class RoutedOllama(Structured):
             self.callback_manager,
             self.rate_limiter,
             span_id,
-            check,
+            check or EXPECTED.get(),
         )
 
     # --- tools --------------------------------------------------------------------------------------------------------
