@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
@@ -167,7 +167,7 @@ class _Run:
 
     request: Request
     attempt: Attempt
-    inner: Ollama
+    inner: Ollama = field(repr=False)  # its URL and headers hold credentials
     events: AttemptEvents
 
     @property
