@@ -29,6 +29,7 @@ from llama_index.core.base.llms.types import (
     TextBlock,
     ThinkingBlock,
 )
+from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.tools import FunctionTool
@@ -76,6 +77,25 @@ def test_metadata_asks_nobody(gone):
     assert (metadata.context_window, metadata.model_name, metadata.is_chat_model) == (8192, "routed-ollama", True)
 
 
+def test_metadata_is_the_same_in_every_state_and_asks_nobody():
+    with OllamaServer(models(context_length=131072)) as server:
+        llm = routed(server.url, config={"health": {"interval": 0}})
+        read = [llm.metadata]  # before anything is known
+        for happens in (
+            lambda: chat(llm),
+            lambda: server.fail(FIRST, Fault.SERVER_ERROR),
+            lambda: chat(llm),  # another answers
+            lambda: llm.complete("word " * 12000),  # the window grows for it
+            lambda: server.remove_model(SECOND),
+            server.stop,
+        ):
+            happens()
+            before = len(server.requests)
+            read.append(llm.metadata)
+            assert len(server.requests) == before
+        assert read == [read[0]] * len(read)
+
+
 def test_nothing_but_the_answer_is_asked_for_on_a_request(server):
     llm = routed(server.url)
     chat(llm)
@@ -116,6 +136,25 @@ def test_an_explicit_window_is_reported_and_sent(server):
     llm = routed(server.url, context_window=6000)
     chat(llm)
     assert llm.metadata.context_window == bodies(server)[0]["options"]["num_ctx"] == 6000
+
+
+def test_a_prompt_goes_to_a_model_that_takes_it():
+    with OllamaServer(models(first={"context_length": 2048}, second={"context_length": 131072})) as server:
+        llm = routed(server.url)
+        llm.complete("word " * 3000)
+        chat(llm)
+        assert asked(server) == [SECOND, FIRST]
+
+
+def test_a_chat_with_a_memory_of_its_size_never_outgrows_the_window():
+    with OllamaServer(models(reply="It is so.", context_length=131072)) as server:
+        llm = routed(server.url)
+        engine = SimpleChatEngine.from_defaults(llm=llm, memory=ChatMemoryBuffer.from_defaults(llm=llm))
+        for _ in range(12):
+            engine.chat("word " * 900)
+        assert {body["options"]["num_ctx"] for body in bodies(server)} == {8192}
+        assert server.loads == {FIRST: 1}
+        assert len(bodies(server)[-1]["messages"]) < 24  # the oldest are gone from it
 
 
 def test_a_model_of_less_context_gets_no_more_than_it_can():
