@@ -82,7 +82,7 @@ class _Run:
 
     request: Request
     attempt: Attempt
-    inner: ChatOllama
+    inner: ChatOllama = field(repr=False)  # its URL and headers hold credentials
     manager: CallbackManagerForLLMRun = field(init=False)
     over: bool = False
 
