@@ -11,7 +11,9 @@ from langchain_routed_ollama._version import __version__
 from langchain_routed_ollama.callbacks import PerformanceCallbackHandler
 from langchain_routed_ollama.chat_models import RoutedChatOllama
 from langchain_routed_ollama.errors import (
+    AllAnswersUnfit,
     AllModelsFailed,
+    AnswerUnfit,
     HostUnreachable,
     ModelFailed,
     ModelNotInstalled,
@@ -22,7 +24,9 @@ from langchain_routed_ollama.errors import (
 del _langchain_ollama
 
 __all__ = [
+    "AllAnswersUnfit",
     "AllModelsFailed",
+    "AnswerUnfit",
     "HostUnreachable",
     "ModelFailed",
     "ModelNotInstalled",

@@ -234,5 +234,5 @@ class _StreamEvents:
     def _end(self) -> None:
         whole = self._answer.whole = self._answer.merge(self._chunks)
         if self._request.check is not None and not self._request.plan.committed:  # what is handed out is the caller's
-            self._request.check(whole, self._run.attempt, self._answer)
+            self._request.check(whole, self._run.attempt, self._answer, sole=self._request.plan.sole)
         self._run.ended(LLMResult(generations=[[whole]]))

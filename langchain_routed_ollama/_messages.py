@@ -56,12 +56,13 @@ def written_by(message: AIMessage) -> str | None:
 
 
 def answering(messages: Sequence[BaseMessage]) -> tuple[Candidate | None, bool]:
-    """Return who is answering a conversation, and whether it must stay so: its tool calls or reasoning are in it."""
-    for message in reversed(messages):
-        if isinstance(message, AIMessage) and (model := written_by(message)):
+    """Return who is answering a conversation, and whether it must stay so: tool calls or reasoning are in it."""
+    answers = [message for message in messages if isinstance(message, AIMessage)]
+    for message in reversed(answers):
+        if model := written_by(message):
             routing = message.response_metadata.get("routing")
             host = routing.get("host", "") if isinstance(routing, Mapping) else ""
-            own = bool(message.tool_calls) or "reasoning_content" in message.additional_kwargs
+            own = any(answer.tool_calls or "reasoning_content" in answer.additional_kwargs for answer in answers)
             return Candidate(with_tag(model), str(host)), own
     return None, False
 

@@ -14,7 +14,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
-from langchain_routed_ollama._messages import to_core
+from langchain_routed_ollama._messages import CHUNKS, to_core
 from routed_ollama import (
     Outcome,
     Router,
@@ -91,10 +91,10 @@ class PerformanceCallbackHandler(BaseCallbackHandler):
         task = analyze(to_core([message for batch in messages for message in batch]))
         return RunningRequest(with_tag(model), self.host, task.task_type, _prompt(messages))
 
-    def on_llm_new_token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Note when the first token came."""
+    def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """Note when the first token came: of text, of reasoning, or of a tool call."""
         run = self._runs.of(run_id)
-        if run is not None and token:
+        if run is not None and (token or (chunk is not None and CHUNKS.usable(chunk))):
             run.token()
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002

@@ -5,16 +5,16 @@ Framework plumbing only: what is chosen, and what happens when a model fails, is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
 from typing import Any, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_ollama import ChatOllama
@@ -37,7 +37,9 @@ from routed_ollama import (
     astream,
     call,
     checked_prefer,
+    current_hints,
     estimate_tokens,
+    hinting,
     request_hints,
     stream,
 )
@@ -159,7 +161,8 @@ class RoutedChatOllama(Fields):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """What tells two models apart, for caches: everything an answer may depend on, and no secret."""
-        return dict(self._running.identity)
+        hints = {name: value for name, value in current_hints().items() if name != "session"}
+        return {**self._running.identity, **({"hints": hints} if hints else {})}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         """Return what traces say of the outer request; its attempts name the model that was asked."""
@@ -181,6 +184,51 @@ class RoutedChatOllama(Fields):
         return estimate_tokens(text)
 
     # --- answering ----------------------------------------------------------------------------------------------------
+
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 (the framework's signature)
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """Stream an answer. Hints around the call are read now, not when the first chunk is taken."""
+        hints = current_hints()
+        chunks = cast("Generator[AIMessageChunk]", super().stream(input, config, stop=stop, **kwargs))
+
+        def begun() -> Iterator[AIMessageChunk]:
+            with closing(chunks):
+                with hinting(hints):
+                    first = next(chunks, None)
+                if first is not None:
+                    yield first
+                    yield from chunks
+
+        return begun()
+
+    def astream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 (the framework's signature)
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """Async form of ``stream``."""
+        hints = current_hints()
+        chunks = cast("AsyncGenerator[AIMessageChunk]", super().astream(input, config, stop=stop, **kwargs))
+
+        async def begun() -> AsyncIterator[AIMessageChunk]:
+            async with aclosing(chunks):
+                with hinting(hints):
+                    first = await anext(chunks, None)
+                if first is not None:
+                    yield first
+                    async for chunk in chunks:
+                        yield chunk
+
+        return begun()
 
     def _generate(
         self,
@@ -348,7 +396,7 @@ class RoutedChatOllama(Fields):
         """
         plain = cast("Any", ChatOllama.with_structured_output)
         checked = self.model_copy()
-        checked._check = check_of(plain(self, schema, method=method, **kwargs))  # noqa: SLF001 (a copy of this very class)
+        checked._check = check_of(plain(self, schema, method=method, **kwargs), raw=include_raw)  # noqa: SLF001 (a copy of this very class)
         return cast(
             "Runnable[LanguageModelInput, dict[str, Any] | BaseModel]",
             plain(checked, schema, method=method, include_raw=include_raw, **kwargs),

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from langchain_core.exceptions import ContextOverflowError, ModelConnectionError, ModelError, ModelNotFoundError
+from langchain_core.exceptions import (
+    ContextOverflowError,
+    ModelConnectionError,
+    ModelError,
+    ModelNotFoundError,
+    OutputParserException,
+)
 from ollama import ResponseError
 
 from routed_ollama import (
     AllModelsFailedError,
     ContextLengthError,
     HostUnreachableError,
+    InvalidAnswerError,
     ModelFailure,
     ModelNotInstalledError,
     NoModelError,
@@ -53,6 +60,26 @@ class ModelFailed(ModelFailure, ModelError):  # noqa: N818
     is_retryable = True
 
 
+class AllAnswersUnfit(AllModelsFailed, OutputParserException):
+    """No model's answer could be parsed as asked; the parser's own kind of error as well."""
+
+    observation = llm_output = None
+    send_to_llm = False
+
+    def __init__(self, message: str, errors: Sequence[tuple[str, BaseException]] = ()) -> None:
+        AllModelsFailed.__init__(self, message, errors)
+
+
+class AnswerUnfit(ModelFailed, InvalidAnswerError, OutputParserException):  # noqa: N818
+    """The answer of the one model that was asked could not be parsed; the parser's own kind of error as well."""
+
+    observation = llm_output = None
+    send_to_llm = False
+
+    def __init__(self, message: str) -> None:
+        ModelFailed.__init__(self, message)
+
+
 class NoData(ModelFailed, TruncatedStreamError, ValueError):  # noqa: N818
     """Nothing at all came of the one model that was asked; the plain class raises ``ValueError`` then."""
 
@@ -65,7 +92,8 @@ def as_model_error(error: BaseException) -> BaseException:
     """Return a core error as LangChain's; any other exception unchanged."""
     made: Any = None
     if isinstance(error, AllModelsFailedError):
-        made = AllModelsFailed(str(error), error.errors)
+        unfit = any(isinstance(each, InvalidAnswerError) for _, each in error.errors)
+        made = (AllAnswersUnfit if unfit else AllModelsFailed)(str(error), error.errors)
     elif isinstance(error, ModelNotInstalledError):
         made = ModelNotInstalled(str(error))
     elif isinstance(error, ContextLengthError):
@@ -75,7 +103,7 @@ def as_model_error(error: BaseException) -> BaseException:
     elif isinstance(error, NoModelError):
         made = NoModel(str(error))
     elif isinstance(error, ModelFailure) and not isinstance(error, (ModelError, TimeoutError)):
-        made = ModelFailed(str(error))
+        made = (AnswerUnfit if isinstance(error, InvalidAnswerError) else ModelFailed)(str(error))
     if made is None:
         return error
     made.__cause__ = error.__cause__ or error

@@ -1,7 +1,8 @@
 """Structured output whose parser stands inside the model: an answer that cannot be parsed is a failure like another.
 
-The chain that the caller gets is the plain class's own, so it parses (and fails) as that does. The same parser looks at
-each model's answer before, and has the next model asked when it cannot be parsed.
+The chain that the caller gets is the plain class's own, so it parses as that does. The same parser looks at each
+model's answer before, and has the next model asked when it cannot be parsed. When that was the last, the error lists
+what each answered, and is the parser's own kind of error as well.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from routed_ollama import Attempt, InvalidAnswerError
 
 _SHOWN = 200
 """Characters of an unfit answer that its error shows."""
+_NOT_CALLED = "no tool was called"
 
 
 class JsonChunks(LangChainChunks):
@@ -35,6 +37,7 @@ class AnswerCheck:
 
     Args:
         parser: the one that parses it afterwards.
+        raw: whether the caller gets what cannot be parsed, and no error.
 
     Attributes:
         holds: whether a stream is held back until its end was seen. It is where the parser gives nothing before the
@@ -42,16 +45,22 @@ class AnswerCheck:
         view: how the loops look at the answer's chunks.
     """
 
-    def __init__(self, parser: BaseLLMOutputParser[Any]) -> None:
+    def __init__(self, parser: BaseLLMOutputParser[Any], *, raw: bool = False) -> None:
         self._parser = parser
+        self._raw = raw
         partial = isinstance(parser, BaseCumulativeTransformOutputParser)
         self.holds = isinstance(parser, PydanticOutputParser | JsonOutputToolsParser) or not partial
         self.view = CHUNKS if self.holds else JsonChunks()
 
-    def __call__(self, generation: ChatGeneration, attempt: Attempt, answer: object) -> None:
-        """Raise ``InvalidAnswerError`` when an answer cannot be parsed; note it, should nothing better come."""
+    def __call__(self, generation: ChatGeneration, attempt: Attempt, answer: object, *, sole: bool) -> None:
+        """Raise ``InvalidAnswerError`` when an answer cannot be parsed.
+
+        It is noted, should nothing better come, where the plain class would hand it out: with ``include_raw``, where no
+        tool was called, and from a sole candidate.
+        """
         if problem := self._problem(generation):
-            attempt.unusable = answer
+            if self._raw or sole or problem == _NOT_CALLED:
+                attempt.unusable = answer
             text = " ".join(generation.text.split())
             shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
             raise InvalidAnswerError(f"{attempt.model} answered {shown!r}, which is not as asked: {problem}")
@@ -61,10 +70,15 @@ class AnswerCheck:
             parsed = self._parser.parse_result([generation])
         except (OutputParserException, ValidationError, ValueError) as error:
             return " ".join(str(error).split())[:_SHOWN]
-        return "no tool was called" if parsed is None else ""
+        return _NOT_CALLED if parsed is None else ""
 
 
-def check_of(chain: Any) -> AnswerCheck | None:
-    """Return the check for a chain of model and parser; None for one without a parser."""
+def check_of(chain: Any, *, raw: bool = False) -> AnswerCheck | None:
+    """Return the check for a chain of model and parser; None for one without a parser.
+
+    Args:
+        chain: made by the plain class.
+        raw: whether the caller gets what cannot be parsed, and no error.
+    """
     last = chain.last if isinstance(chain, RunnableSequence) else None
-    return AnswerCheck(last) if isinstance(last, BaseLLMOutputParser) else None
+    return AnswerCheck(last, raw=raw) if isinstance(last, BaseLLMOutputParser) else None

@@ -22,7 +22,8 @@ def routed(request: Request, response: ChatResponse) -> ChatResponse:
 
 
 def _remember(request: Request, response: ChatResponse, route: Mapping[str, Any]) -> None:
-    note_author(request.recorder.router.conversations, response, Candidate(route["model"], route["host"]))
+    candidate = Candidate(route["model"], route["host"])
+    note_author(request.recorder.router.conversations, request.messages, response, candidate)
 
 
 class HandedOut:

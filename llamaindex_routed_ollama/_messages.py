@@ -51,21 +51,36 @@ def _calls(message: ChatMessage) -> list[Any]:
     return calls or list(message.additional_kwargs.get("tool_calls") or ())
 
 
-def _key(message: ChatMessage) -> str:
-    return f"message {fingerprint(text_of(message).strip(), _calls(message))}"
+def _keys(message: ChatMessage, before: ChatMessage | None) -> tuple[str, str]:
+    """What an answer is known by: its words after those that it answers; and its own alone.
+
+    The latter is for engines that keep another question than they had asked. It may be another conversation's as well,
+    so it is looked for last.
+    """
+    own = f"message {fingerprint(text_of(message).strip(), _calls(message))}"
+    return f"{own} after {fingerprint('' if before is None else text_of(before).strip())}", own
 
 
-def note_author(known: Conversations, response: ChatResponse, candidate: Candidate) -> None:
+def note_author(
+    known: Conversations, messages: Sequence[ChatMessage], response: ChatResponse, candidate: Candidate
+) -> None:
     """Remember who wrote an answer: LlamaIndex's messages do not say."""
-    known.note(_key(response.message), candidate)
+    for key in _keys(response.message, messages[-1] if messages else None):
+        known.note(key, candidate)
 
 
 def answering(known: Conversations, messages: Sequence[ChatMessage]) -> tuple[Candidate | None, bool]:
-    """Return who is answering a conversation, and whether it must stay so: its tool calls or reasoning are in it."""
-    for message in reversed(messages):
-        if message.role is MessageRole.ASSISTANT and (candidate := known.of(_key(message))):
-            return candidate, bool(_calls(message)) or any(isinstance(b, ThinkingBlock) for b in message.blocks)
+    """Return who is answering a conversation, and whether it must stay so: tool calls or reasoning are in it."""
+    answers = [at for at, message in enumerate(messages) if message.role is MessageRole.ASSISTANT]
+    for at in reversed(answers):
+        for key in _keys(messages[at], messages[at - 1] if at else None):
+            if candidate := known.of(key):
+                return candidate, any(_binds(messages[answer]) for answer in answers)
     return None, False
+
+
+def _binds(answer: ChatMessage) -> bool:
+    return bool(_calls(answer)) or any(isinstance(block, ThinkingBlock) for block in answer.blocks)
 
 
 def continued(messages: Sequence[ChatMessage], attempt: Attempt) -> Sequence[ChatMessage]:

@@ -56,7 +56,15 @@ from routed_ollama.fallback import (
     stream,
 )
 from routed_ollama.health import HealthMonitor
-from routed_ollama.hints import checked_prefer, checked_task_type, request_hints, routing, warn_unknown
+from routed_ollama.hints import (
+    checked_prefer,
+    checked_task_type,
+    current_hints,
+    hinting,
+    request_hints,
+    routing,
+    warn_unknown,
+)
 from routed_ollama.outcomes import RunningRequest, RunningRequests, attempt_mark, bounded, request_sent, seconds
 from routed_ollama.performance import PerformanceHistory
 from routed_ollama.quality import assess_quality
@@ -165,6 +173,7 @@ __all__ = [
     "classify",
     "continuation_messages",
     "create_agent",
+    "current_hints",
     "default_host",
     "default_router",
     "describe",
@@ -173,6 +182,7 @@ __all__ = [
     "get_model_recommendations",
     "given_router",
     "health_check_models",
+    "hinting",
     "normalize_host",
     "open_store",
     "request_hints",

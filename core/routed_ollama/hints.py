@@ -49,7 +49,23 @@ def routing(
         ['prefer', 'task_type']
     """
     given = {"prefer": prefer, "task_type": task_type, "model": model, "session": session}
-    token = _current.set({**_current.get(), **_checked(given)})
+    with hinting({**_current.get(), **_checked(given)}):
+        yield
+
+
+def current_hints() -> Mapping[str, Any]:
+    """Return what is said around a call, for one that is made later."""
+    return _current.get()
+
+
+@contextmanager
+def hinting(hints: Mapping[str, Any]) -> Iterator[None]:
+    """Have these hints in force inside the block, and no others.
+
+    Args:
+        hints: as ``current_hints`` returned them.
+    """
+    token = _current.set(hints)
     try:
         yield
     finally:

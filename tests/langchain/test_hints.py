@@ -135,7 +135,6 @@ def test_hints_of_the_field_and_of_the_surroundings_add_up(server):
     assert (route["model"], route["task_type"]) == (SECOND, "debugging")
 
 
-@pytest.mark.xfail(strict=True, reason="what a cache knows an answer by says nothing of the hints around the call")
 @pytest.mark.parametrize("hint", [{"model": SECOND}, {"prefer": "speed"}, {"task_type": "planning"}], ids=str)
 def test_a_cache_does_not_answer_for_another_hint(server, hint):
     llm = routed(server.url, cache=InMemoryCache())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 from typing import Any, TypedDict
 
 import pytest
@@ -11,7 +12,7 @@ from langchain_ollama import ChatOllama
 from pydantic import BaseModel
 from wire import FIRST, SECOND, asked, bodies, collected, models, plain, routed
 
-from langchain_routed_ollama import AllModelsFailed, RoutedChatOllama
+from langchain_routed_ollama import AllAnswersUnfit, AllModelsFailed, AnswerUnfit, RoutedChatOllama
 from routed_ollama import RoutedOllamaError
 from routed_ollama.testing import Fault, OllamaServer, ScriptedModel, ToolCall
 
@@ -160,12 +161,19 @@ def test_include_raw_never_raises_for_what_cannot_be_parsed(method, schema, serv
 
 @pytest.mark.parametrize("method", ["json_schema", "json_mode"])
 @schemas
-def test_without_raw_the_plain_classs_error_is_raised(method, schema, serve):
+def test_without_raw_the_error_is_the_plain_classs_and_ours(method, schema, serve):
     server = serve(unfit, unfit)
     for llm in (plain(server.url), routed(server.url)):
-        with pytest.raises(OutputParserException):
+        with pytest.raises(OutputParserException) as caught:
             llm.with_structured_output(schema, method=method).invoke("A joke")
     assert asked(server) == [FIRST, FIRST, SECOND]
+    assert isinstance(caught.value, AllAnswersUnfit)
+    assert str(caught.value).count("answered 'I would rather chat.'") == 2
+    once = routed(server.url, max_attempts=1).with_structured_output(schema, method=method)
+    with pytest.raises(AnswerUnfit, match=r"answered 'I would rather chat\.'") as caught:
+        once.invoke("A joke")
+    assert isinstance(caught.value, OutputParserException)
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)), AnswerUnfit)  # noqa: S301 (our own)
 
 
 @schemas

@@ -425,6 +425,12 @@ def _(world):
 # Those for which the core's agents have no words
 
 
+def whole_answers(function):
+    """Play it on the paths of whole answers alone: what LangChain streams of an object is added up, never replaced."""
+    function.paths = ("whole", "whole, async")
+    return function
+
+
 def for_frameworks(function):
     """Put it into the table for the two frameworks alone."""
     function.frameworks_only = True
@@ -499,6 +505,7 @@ def _(world):
 
 
 @for_frameworks
+@whole_answers
 def _(world):
     """An object is asked for, and another kind comes first."""
     for model in both(bad={"reply": '{"name": "Singing"}'}, good={"reply": SONG}):

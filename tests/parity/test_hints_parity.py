@@ -19,13 +19,6 @@ FROZEN = {"health": {"interval": 0}, "routing": {"learn": False}, **SILENT}
 every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 columns = pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
 
-WHEN_BEGUN = "LangChain's stream() is a generator, so hints are read when the first chunk is taken"
-columns_of_streams = pytest.mark.parametrize(
-    "column",
-    [pytest.param(COLUMNS[0], marks=pytest.mark.xfail(strict=True, reason=WHEN_BEGUN)), *COLUMNS[1:]],
-    ids=lambda column: column.name,
-)
-
 
 @pytest.fixture
 def server():
@@ -123,7 +116,7 @@ def test_what_is_no_hint_is_an_error_before_anybody_is_asked(server, column, pat
 # Streams
 
 
-@columns_of_streams
+@columns
 def test_a_stream_takes_what_was_in_force_when_it_was_asked_for(server, column):
     llm = model_of(column, server)
     with routing(model=GOOD):
@@ -134,7 +127,7 @@ def test_a_stream_takes_what_was_in_force_when_it_was_asked_for(server, column):
     assert column.read(list(inside)).model == GOOD
 
 
-@columns_of_streams
+@columns
 async def test_an_async_stream_takes_what_was_in_force_when_it_was_asked_for(server, column):
     llm = model_of(column, server)
     with routing(model=GOOD):

@@ -79,7 +79,6 @@ def test_if_its_model_fails_it_moves_and_stays_with_the_next(column, path, what)
         assert talk.say("And 6 and 9?", **how) == talk.usual
 
 
-@pytest.mark.xfail(strict=True, reason="only the last message of a model is looked at")
 @frameworks
 @every_path
 def test_it_stays_where_they_lie_further_back(column, path):
@@ -200,16 +199,7 @@ def test_conversations_at_once_stay_each_with_their_own(column):
         assert found == [[name] * 4 for name in names]
 
 
-SAME_WORDS = (
-    "LlamaIndex's messages do not say who wrote them; one is known by its own words alone, not by what it answers"
-)
-
-
-@pytest.mark.parametrize(
-    "column",
-    [FRAMEWORKS[0], pytest.param(FRAMEWORKS[1], marks=pytest.mark.xfail(strict=True, reason=SAME_WORDS))],
-    ids=lambda column: column.name,
-)
+@frameworks
 def test_two_models_may_say_the_same(column):
     with talking(column, PATHS["whole"], reply="Yes.") as talk:
         talk.say("Is it raining?", call={"model": talk.other})
