@@ -241,9 +241,10 @@ def test_a_model_that_is_gone_leaves_no_connection_and_no_thread(server, path):
 
     def all_is_gone():
         gc.collect()  # again: the monitor may have been looking; and what was not closed is said here
-        threads = [thread.name for thread in threading.enumerate()]
-        return not any(part() for part in gone) and not server._listener._connections and MONITOR not in threads
+        monitors = [thread for thread in threading.enumerate() if thread.name == MONITOR and thread not in before]
+        return not (any(part() for part in gone) or server._listener._connections or monitors)
 
+    before = threading.enumerate()
     gone = use()
     server.wait_until(all_is_gone)
 
