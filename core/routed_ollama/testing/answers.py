@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Literal
@@ -36,20 +35,13 @@ from routed_ollama.testing.lines import (
 )
 from routed_ollama.testing.options import load_settings, merged, within_training
 from routed_ollama.testing.scheduler import Demand, LoadTimedOutError, QueueFullError, Resident, Scheduler
+from routed_ollama.testing.striking import KILLS, Struck, afflicted, strike
 from routed_ollama.testing.versions import Version
 from routed_ollama.testing.wire import Exchange
 
 MOST_LOGPROBS = 20
 DEFAULT_NUM_KEEP = 4
 """Both from ollama v0.24.0: server/routes.go and api/types.go."""
-
-
-class Struck(Exception):  # noqa: N818 - not an error but a fault that was asked for
-    """A fault strikes in the middle of an answer."""
-
-    def __init__(self, active: ActiveFault) -> None:
-        super().__init__(active.fault)
-        self.active = active
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +101,7 @@ class Answerer:
             await self._scheduler.unload(call.installed.card.weights)
             _respond_empty(exchange, call, "unload")
             return
-        _check_abilities(call)
+        _check_abilities(call, self._denied(call, exchange))
         options = merged(call.installed.card.parameters, call.fields.get("options") or {})
         resident = await self._scheduled(call, options)
         loaded = self._clock.monotonic()
@@ -126,6 +118,14 @@ class Answerer:
             StreamedAnswer(exchange, call.model, call.endpoint).fail(error.text, error.status)
         finally:
             self._scheduler.release(resident)
+
+    def _denied(self, call: Call, exchange: Exchange) -> set[str]:
+        """What the model cannot do although it says that it can."""
+        return {
+            ability
+            for ability, field, fault in (("tools", "tools", Fault.NO_TOOLS), ("thinking", "think", Fault.NO_THINKING))
+            if call.fields.get(field) and self._fault(frozenset({fault}), call, exchange)
+        }
 
     def _checked(self, body: bytes, endpoint: Endpoint) -> Call:
         begun = self._clock.monotonic()
@@ -208,10 +208,7 @@ class Answerer:
     async def _generate(
         self, exchange: Exchange, call: Call, resident: Resident, request: GenerationRequest, loaded: float
     ) -> None:
-        pieces = resident.runner.generate(request)
-        fault = self._faults.take(AT_ANSWER, call.installed.name.key, exchange.received.path) if self._faults else None
-        if fault is not None:
-            pieces = _afflicted(pieces, fault)
+        pieces = self._pieces(call, resident, request, self._fault(AT_ANSWER, call, exchange))
         kind = StreamedAnswer if call.streams else WholeAnswer
         answer = kind(exchange, call.model, call.endpoint)
         try:
@@ -227,11 +224,31 @@ class Answerer:
         except EngineError as error:
             answer.fail(str(error))
         except Struck as struck:
-            if struck.active.fault in {Fault.CRASH, Fault.CRASH_BEFORE_TOKEN}:
+            if struck.active.fault in KILLS:
                 await resident.runner.close()
-            await _strike(struck.active, exchange, answer)
+            await strike(struck.active, exchange, answer)
         finally:
             await pieces.aclose()
+
+    def _fault(self, stage: frozenset[Fault], call: Call, exchange: Exchange) -> ActiveFault | None:
+        """The fault that hits a call at a stage, if one is set."""
+        return self._faults.take(stage, call.installed.name.key, exchange.received.path) if self._faults else None
+
+    def _pieces(
+        self, call: Call, resident: Resident, request: GenerationRequest, fault: ActiveFault | None
+    ) -> AsyncGenerator[Piece | Finish, None]:
+        """What the model says, and what a fault makes of it."""
+        generate, num_ctx = resident.runner.generate, resident.settings.num_ctx
+        if fault is None:
+            return generate(request)
+        if fault.fault is Fault.PROMPT_CUT:
+            left = fault.size or num_ctx // 2
+            return generate(replace(request, truncate=True, prompt_limit=left, cut_to=left))
+        if fault.fault is Fault.PROMPT_TOO_LONG:
+            raise ApiError(400, self._too_long(ContextExceededError(prompt_tokens=2 * num_ctx, num_ctx=num_ctx), call))
+        predicted = request.options.get("num_predict", -1)
+        limit = predicted if predicted > 0 else 10 * num_ctx
+        return afflicted(generate(request), fault, self._clock, limit)
 
     async def _write(
         self, pieces: AsyncGenerator[Piece | Finish, None], answer: Answer, streamed_to: Exchange | None
@@ -278,13 +295,14 @@ class Answerer:
         return {name: value for name, value in metrics.items() if value}
 
 
-def _check_abilities(call: Call) -> None:
+def _check_abilities(call: Call, denied: Collection[str]) -> None:
     """See to it that the model can do what is asked.
 
     Raises:
         ApiError: 400 with what it cannot do.
     """
-    fields, capabilities = call.fields, call.installed.card.capabilities
+    fields = call.fields
+    capabilities = [each for each in call.installed.card.capabilities if each not in denied]
     if fields.get("raw") and any(fields.get(each) for each in ("template", "system", "context")):
         raise ApiError(400, "raw mode does not support template, system, or context")
     if "thinking" not in capabilities and fields.get("think"):
@@ -292,7 +310,7 @@ def _check_abilities(call: Call) -> None:
     if "completion" not in capabilities:
         raise ApiError(400, f'"{call.model}" does not support {call.endpoint}')
     wanted = [need for need, field in (("tools", "tools"), ("insert", "suffix")) if fields.get(field)]
-    check_capabilities(call.installed, wanted)
+    check_capabilities(call.installed, wanted, capabilities)
 
 
 def _messages(call: Call) -> tuple[ChatMessage, ...]:
@@ -332,45 +350,3 @@ def _respond_empty(exchange: Exchange, call: Call, reason: str) -> None:
     """The answer to a request that only loads or unloads."""
     line = {"model": call.model, "created_at": now(), **content(call.endpoint, Piece())}
     exchange.respond(200, dumps(line | {"done": True, "done_reason": reason}), JSON)
-
-
-async def _afflicted(
-    pieces: AsyncGenerator[Piece | Finish, None], active: ActiveFault
-) -> AsyncGenerator[Piece | Finish, None]:
-    """An answer that a fault befalls."""
-    fault = active.fault
-    if fault in {Fault.HANG, Fault.CRASH_BEFORE_TOKEN}:
-        raise Struck(active)
-    silent = fault in {Fault.EMPTY, Fault.WHITESPACE}
-    blanks = [" ", "\n"] if fault is Fault.WHITESPACE else []
-    for blank in blanks:
-        yield Piece(blank)
-    made = 0
-    try:
-        async for item in pieces:
-            if silent:
-                if isinstance(item, Finish):
-                    yield item._replace(reason="stop", output_tokens=len(blanks) + 1)
-                continue
-            if made >= active.after_chunks or isinstance(item, Finish):
-                raise Struck(active)
-            made += 1
-            yield item
-    finally:
-        await pieces.aclose()
-
-
-async def _strike(active: ActiveFault, exchange: Exchange, answer: Answer) -> None:
-    """What the client sees of a fault in the middle of an answer."""
-    if active.fault in {Fault.CRASH, Fault.CRASH_BEFORE_TOKEN}:
-        answer.fail(active.text or (errors.RUNNER_FAILED if answer.pieces else errors.RUNNER_STOPPED))
-    elif active.fault is Fault.CUT:
-        exchange.reset()
-    elif active.fault is Fault.CLOSE:
-        exchange.close_in_chunk(answer.next_line())
-    elif active.fault is Fault.MALFORMED:
-        answer.malformed(active.text.encode())
-    elif active.fault is Fault.END_WITHOUT_DONE:
-        answer.end()
-    else:
-        await asyncio.Event().wait()  # until the client leaves

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -84,13 +84,13 @@ def look_up(catalog: Catalog, name: str, *, required: ApiError) -> Installed:
         raise not_found(name) from None
 
 
-def check_capabilities(installed: Installed, wanted: Iterable[str]) -> None:
-    """See to it that a model can do what a request needs.
+def check_capabilities(installed: Installed, wanted: Iterable[str], having: Collection[str]) -> None:
+    """See to it that a model can do what a request needs, with the capabilities that it has.
 
     Raises:
         ApiError: 400 with what it cannot do.
     """
-    lacking = [_FEATURES.get(each, each) for each in wanted if each not in installed.card.capabilities]
+    lacking = [_FEATURES.get(each, each) for each in wanted if each not in having]
     if lacking:
         raise ApiError(400, f"{installed.name.full} does not support " + "\n".join(lacking))
 

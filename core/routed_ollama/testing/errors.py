@@ -21,6 +21,10 @@ RUNNER_STOPPED = (
     "check ollama server logs for details"
 )
 RUNNER_FAILED = "an error was encountered while running the model: unexpected EOF"
+BAD_TOOL_CALL = 'error parsing tool call: raw=\'{"a": 6, "b"\', err=unexpected end of JSON input'
+"""As for a model whose calls are parsed by Ollama itself (issue 12884 of ollama/ollama, for one)."""
+REPEAT_LIMIT = "prediction aborted, token repeat limit reached"
+"""From 0.34.1 on; before, such an answer ended without a word (llm/llama_server.go)."""
 
 
 class ApiError(Exception):

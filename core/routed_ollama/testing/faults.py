@@ -29,6 +29,11 @@ class Fault(StrEnum):
     NOT_FOUND = "not_found"
     """404, as if the model had been deleted."""
 
+    NO_TOOLS = "no_tools"
+    """400 where tools are given, whatever ``/api/show`` says of the model."""
+    NO_THINKING = "no_thinking"
+    """400 where thinking is asked for, whatever ``/api/show`` says of the model."""
+
     SLOW_LOAD = "slow_load"
     """Loading takes ``seconds`` longer, or never ends. Hits when the model is loaded, not when it already is."""
     LOAD_ERROR = "load_error"
@@ -36,8 +41,15 @@ class Fault(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     """500, the model needs more memory than there is. Hits when the model is loaded."""
 
+    PROMPT_TOO_LONG = "prompt_too_long"
+    """400, the prompt is longer than the context; in the words of the server's version."""
+    PROMPT_CUT = "prompt_cut"
+    """The prompt is cut to ``size`` tokens without a word; ``prompt_eval_count`` is the only sign of it."""
+
     HANG = "hang"
     """The model is loaded, its slot taken, and no token ever comes."""
+    HANG_AFTER_HEADERS = "hang_after_headers"
+    """The same, after the head of the answer: status 200 and its headers."""
     CRASH_BEFORE_TOKEN = "crash_before_token"  # noqa: S105 - no password
     """500, the runner died before the first token; the next request loads the model again."""
     EMPTY = "empty"
@@ -52,7 +64,18 @@ class Fault(StrEnum):
     CLOSE = "close"
     """The connection is closed in the middle of the chunk after ``after_chunks``."""
     STALL = "stall"
-    """Nothing more comes after ``after_chunks`` chunks, and the connection stays open."""
+    """Nothing more comes after ``after_chunks`` chunks for ``seconds``, or ever; the connection stays open."""
+    DRIP = "drip"
+    """After ``after_chunks`` chunks one comes every ``seconds`` (default 1), without end."""
+    REPEAT = "repeat"
+    """After ``after_chunks`` chunks the same phrase (``text``) comes again and again, until ``num_predict`` tokens or
+    ten contexts are full, where Ollama ends every answer."""
+    REPEAT_LIMIT = "repeat_limit"
+    """Ollama ends the answer after ``after_chunks`` chunks, because the model repeats one token; as from 0.34.1 on."""
+    BAD_TOOL_CALL = "bad_tool_call"
+    """After ``after_chunks`` chunks the model calls a tool with what is no JSON: 500, or a line ``{"error"}``."""
+    LONG_LINE = "long_line"
+    """The line after ``after_chunks`` chunks is ``size`` bytes long (default 50 million)."""
     END_WITHOUT_DONE = "end_without_done"
     """The stream ends properly after ``after_chunks`` chunks, but no line says ``done``."""
     MALFORMED = "malformed"
@@ -62,8 +85,9 @@ class Fault(StrEnum):
 AT_ARRIVAL = frozenset(
     {Fault.RESET, Fault.HANG_BEFORE_HEADERS, Fault.SERVER_ERROR, Fault.BUSY, Fault.NOT_FOUND},
 )
+AT_CHECK = frozenset({Fault.NO_TOOLS, Fault.NO_THINKING})
 AT_LOAD = frozenset({Fault.SLOW_LOAD, Fault.LOAD_ERROR, Fault.OUT_OF_MEMORY})
-AT_ANSWER = frozenset(Fault) - AT_ARRIVAL - AT_LOAD - {Fault.REFUSE}
+AT_ANSWER = frozenset(Fault) - AT_ARRIVAL - AT_CHECK - AT_LOAD - {Fault.REFUSE}
 INFERENCE = frozenset({"/api/chat", "/api/generate"})
 
 
@@ -79,8 +103,10 @@ class ActiveFault:
     """How often it still hits; None: until it is cleared."""
     after_chunks: int = 1
     seconds: float | None = None
+    size: int | None = None
+    """Bytes of a ``LONG_LINE``; tokens that a ``PROMPT_CUT`` leaves."""
     text: str = ""
-    """Instead of the usual error text."""
+    """Instead of the usual error text, or phrase."""
     endpoints: frozenset[str] = INFERENCE
     hits: int = 0
     """How often it has hit."""

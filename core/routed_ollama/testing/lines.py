@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from routed_ollama.testing.engine import Finish, Piece, ToolCall
 from routed_ollama.testing.wire import Exchange
@@ -20,6 +20,8 @@ _ID_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 class Answer(ABC):
     """An answer in the making."""
+
+    _content_type: ClassVar[str]
 
     def __init__(self, exchange: Exchange, model: str, endpoint: Endpoint) -> None:
         self._exchange = exchange
@@ -44,6 +46,12 @@ class Answer(ABC):
     def fail(self, text: str, status: int = 500) -> None:
         """Something failed below; the status is told where none was sent yet."""
 
+    def begin(self) -> None:
+        """Send the head of the answer, before there is any of it."""
+        if not self._exchange.started:
+            self._exchange.start_stream(self._content_type)
+            self._exchange.send_head()
+
     @abstractmethod
     def malformed(self, data: bytes) -> None:
         """Send something that is not JSON, and end."""
@@ -58,6 +66,8 @@ class Answer(ABC):
 
 class StreamedAnswer(Answer):
     """One line for each piece, sent when it is made."""
+
+    _content_type = NDJSON
 
     def __init__(self, exchange: Exchange, model: str, endpoint: Endpoint) -> None:
         super().__init__(exchange, model, endpoint)
@@ -104,6 +114,8 @@ class StreamedAnswer(Answer):
 
 class WholeAnswer(Answer):
     """Everything in one body at the end."""
+
+    _content_type = JSON
 
     def __init__(self, exchange: Exchange, model: str, endpoint: Endpoint) -> None:
         super().__init__(exchange, model, endpoint)

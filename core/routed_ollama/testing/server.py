@@ -213,6 +213,7 @@ class OllamaServer:
         times: int | None = None,
         after_chunks: int = 1,
         seconds: float | None = None,
+        size: int | None = None,
         text: str = "",
         endpoints: Iterable[str] = INFERENCE,
     ) -> ActiveFault:
@@ -223,8 +224,10 @@ class OllamaServer:
             fault: what goes wrong.
             times: how often; None: until it is cleared.
             after_chunks: for faults in the middle of an answer, how many chunks come before.
-            seconds: for ``SLOW_LOAD``, how much longer loading takes; None: for ever.
-            text: instead of the usual error text.
+            seconds: for ``SLOW_LOAD`` how much longer loading takes, for ``STALL`` how long nothing comes; None: for
+                ever. For ``DRIP`` the time between two chunks.
+            size: bytes of a ``LONG_LINE``; tokens of its prompt that a ``PROMPT_CUT`` leaves.
+            text: instead of the usual error text, or of the phrase that is repeated.
             endpoints: which paths it is for; by default chat and generate.
 
         Returns:
@@ -240,6 +243,7 @@ class OllamaServer:
             times=times,
             after_chunks=after_chunks,
             seconds=seconds,
+            size=size,
             text=text,
             endpoints=frozenset(endpoints),
         )

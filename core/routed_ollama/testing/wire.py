@@ -71,6 +71,10 @@ class Exchange:
         framing = ("Transfer-Encoding", "chunked") if self._chunked else ("Connection", "close")
         self._head = _head(status, (("Content-Type", content_type), framing))
 
+    def send_head(self) -> None:
+        """Send the head of an answer that was begun, before there is any chunk."""
+        self._send(b"")
+
     def write(self, data: bytes) -> None:
         """Send one chunk."""
         self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
