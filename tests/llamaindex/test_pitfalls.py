@@ -28,7 +28,7 @@ from asking import (
 from llama_index.core import Settings
 from llama_index.core.base.llms.types import AudioBlock, ChatMessage, MessageRole, TextBlock
 from llama_index.core.tools import FunctionTool
-from naive import WINDOW, Naive, Ours
+from naive_llm import WINDOW, Naive, Ours
 
 from routed_ollama import ContextLengthError, routing
 from routed_ollama.testing import Fault, OllamaServer, ScriptedModel

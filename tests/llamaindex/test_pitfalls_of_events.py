@@ -8,7 +8,7 @@ from llama_index.core import Settings
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler, TokenCountingHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
-from naive import WINDOW, Naive, Ours
+from naive_llm import WINDOW, Naive, Ours
 
 from routed_ollama.testing import Fault, OllamaServer
 
