@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,9 @@ MAX_OUTCOMES = 50_000
 MAX_AGE = 90 * 86_400.0
 """Seconds after which an outcome is forgotten: models and drivers change, so older speeds tell little."""
 
+EARLY_FEEDBACK = 3_600.0
+"""Seconds that a judgement waits for its outcome, which another process, or a stream that goes on, may bring later."""
+
 FLUSH_SECONDS = 10.0
 """How long `flush` waits unless told otherwise."""
 
@@ -25,11 +28,15 @@ _LOG = logging.getLogger("routed_ollama")
 _said: set[str] = set()
 
 
+Merge = Callable[[dict[str, Any] | None], Mapping[str, Any]]
+"""Makes a new state of the one that is kept, ``None`` when none is."""
+
+
 class Store(Protocol):
     """Where history and small state live. Numbers and names only: no prompt, no answer, no credential.
 
-    An object of your own with these members can be given wherever a store is asked for. None of the methods that write
-    may block their caller for I/O, or raise for it.
+    An object of your own with these members can be given wherever a store is asked for. No method may raise for I/O,
+    and `record`, `record_feedback` and `save_state` may not wait for it either.
     """
 
     @property
@@ -54,6 +61,21 @@ class Store(Protocol):
 
     def save_state(self, key: str, value: Mapping[str, Any]) -> None:
         """Keep a small mapping of JSON values. Raises ``TypeError`` for others."""
+
+    def update_state(self, key: str, merge: Merge) -> dict[str, Any]:
+        """Replace the state of a key by what ``merge`` makes of it, as one step among all who share the store.
+
+        This is how processes, or machines, share a state without losing each other's changes. It waits for I/O, so it
+        is not for a request's way. A key is either saved or updated, not both.
+
+        Args:
+            key: the state's name.
+            merge: called with what is kept, in a transaction. It may be called again when another was quicker, and must
+                bear being given what it gave before: a store that was out of reach may have forgotten it.
+
+        Returns:
+            What is kept now, as JSON tells it.
+        """
 
     def flush(self, timeout: float | None = FLUSH_SECONDS) -> bool:
         """Wait, ``timeout`` seconds at most, until all is written; whether it is."""

@@ -1,4 +1,4 @@
-"""Everything that touches the SQLite file: open and migrate, write, read, diagnose, set aside. No threads, no policy.
+"""Everything that speaks SQL with the history file: open and migrate, write, read, diagnose. No threads, no policy.
 
 Connections live for one call each, so none is open while a process forks, and a file that was replaced is noticed.
 """
@@ -9,15 +9,38 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import fields
 from enum import Enum, auto
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from routed_ollama.store._base import Change, Judged, Recorded, Saved
+from routed_ollama.store._base import (
+    EARLY_FEEDBACK,
+    Change,
+    Judged,
+    Merge,
+    Recorded,
+    Saved,
+    decode_state,
+    encode_state,
+)
 from routed_ollama.store._migrations import CREATE_LOG, LOG, MIGRATIONS
+from routed_ollama.store._place import damaged, inode, private, set_aside, signature
 from routed_ollama.types import Outcome, OutcomeKind, TaskType
+
+__all__ = [
+    "ERRORS",
+    "Trouble",
+    "connect",
+    "diagnose",
+    "read_outcomes",
+    "read_state",
+    "set_aside",
+    "signature",
+    "update_state",
+    "write",
+]
 
 _LOG = logging.getLogger("routed_ollama")
 
@@ -29,8 +52,21 @@ UPDATE outcome SET quality = ?
 WHERE id = (SELECT id FROM outcome WHERE request_id = ? AND kind = 'ok' ORDER BY id DESC LIMIT 1)
 """
 _SAVE = "INSERT OR REPLACE INTO state (key, value, saved_at) VALUES (?, ?, ?)"
+_EARLY = "INSERT OR REPLACE INTO feedback (request_id, quality, at) VALUES (?, ?, ?)"
+_READ_EARLY = "SELECT quality FROM feedback WHERE request_id = ?"
+_DROP_EARLY = "DELETE FROM feedback WHERE request_id = ?"
+_FORGET_EARLY = "DELETE FROM feedback WHERE at < ?"
 _FORGET_OLD = "DELETE FROM outcome WHERE at < ?"
 _FORGET_MANY = "DELETE FROM outcome WHERE id <= (SELECT id FROM outcome ORDER BY id DESC LIMIT 1 OFFSET ?)"
+
+_FIGURES = tuple(
+    field.name for field in fields(Outcome) if {"int", "float", "bool"} & set(str(field.type).split(" | "))
+)
+
+_WAIT = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY_DBMOVED}
+)
+"""What passes when other processes have done their part: a lock, a race for the log's locks, a file just replaced."""
 
 _UNFIT = (
     sqlite3.IntegrityError,
@@ -45,11 +81,19 @@ _UNFIT = (
 """What a change raises that can never be written, whatever the state of the file."""
 
 
+_TEXT = partial(str, encoding="utf-8", errors="replace")
+"""Reads text that a failing disk made unreadable, too: SQLite itself does not notice, and the rest is still good."""
+
+
 class NotOursError(Exception):
     """The file is a sound database that is to be left alone."""
 
 
-ERRORS = (sqlite3.Error, NotOursError)
+class MovedError(Exception):
+    """The file was removed or replaced after it was opened, so nothing must be written to what was opened."""
+
+
+ERRORS = (sqlite3.Error, NotOursError, MovedError)
 """What `connect` and the rest raise for trouble with the file, besides ``OSError``."""
 
 
@@ -59,9 +103,24 @@ class Trouble(Enum):
     DAMAGED = auto()
     BUSY = auto()
     UNUSABLE = auto()
+    FOREIGN = auto()
 
 
-def connect(path: Path, busy: float) -> sqlite3.Connection:
+class Connection(sqlite3.Connection):
+    """A connection that knows which file it opened."""
+
+    path: Path
+    inode: int
+
+    def begin(self) -> None:
+        """Begin to write; raises `MovedError` where that would be in vain."""
+        self.execute("BEGIN IMMEDIATE")
+        if inode(self.path) != self.inode:
+            self.rollback()
+            raise MovedError(f"{self.path.name} was moved")
+
+
+def connect(path: Path, busy: float) -> Connection:
     """Open, creating folder and tables where they are missing.
 
     Args:
@@ -72,8 +131,10 @@ def connect(path: Path, busy: float) -> sqlite3.Connection:
         NotOursError: another program's database, or one written by a newer version.
         sqlite3.Error, OSError: see `diagnose`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    connection = sqlite3.connect(path, timeout=busy, isolation_level=None)
+    number = private(path)
+    connection = sqlite3.connect(path, timeout=busy, isolation_level=None, factory=Connection)
+    connection.path, connection.inode = path, number
+    connection.text_factory = _TEXT
     try:
         missing = _missing_migrations(connection)
         connection.execute("PRAGMA journal_mode = WAL")
@@ -98,8 +159,8 @@ def _missing_migrations(connection: sqlite3.Connection) -> list[int]:
     return [number for number in MIGRATIONS if number not in applied]
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
+def _migrate(connection: Connection) -> None:
+    connection.begin()
     with connection:  # commits, or rolls back
         connection.execute(CREATE_LOG)
         for number in _missing_migrations(connection):  # another process may have been quicker
@@ -110,7 +171,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 
 def write(
-    connection: sqlite3.Connection, changes: Iterable[Change], now: float, limits: tuple[float, int] | None = None
+    connection: Connection, changes: Iterable[Change], now: float, limits: tuple[float, int] | None = None
 ) -> None:
     """Write changes in one transaction; one that can never be written is left out and logged.
 
@@ -120,27 +181,34 @@ def write(
         now: UTC seconds.
         limits: forget outcomes older than this many seconds, and all but this many of the newest.
     """
-    connection.execute("BEGIN IMMEDIATE")
+    connection.begin()
     with connection:  # commits, or rolls back
         for change in changes:
             try:
-                connection.execute(*_statement(change, now))
+                _apply(connection, change, now)
             except _UNFIT as error:
                 _LOG.warning("%s could not be kept: %s", type(change).__name__, error)
         if limits is not None:
             max_age, max_outcomes = limits
+            connection.execute(_FORGET_EARLY, (now - EARLY_FEEDBACK,))
             connection.execute(_FORGET_OLD, (now - max_age,))
             connection.execute(_FORGET_MANY, (max_outcomes,))
 
 
-def _statement(change: Change, now: float) -> tuple[str, tuple[Any, ...]]:
+def _apply(connection: Connection, change: Change, now: float) -> None:
     match change:
         case Recorded(outcome):
-            return _INSERT, tuple(_value(name, getattr(outcome, name), now) for name in _COLUMNS)
+            connection.execute(_INSERT, tuple(_value(name, getattr(outcome, name), now) for name in _COLUMNS))
+            if outcome.request_id and outcome.kind is OutcomeKind.OK:
+                early = connection.execute(_READ_EARLY, (outcome.request_id,)).fetchone()
+                if early is not None:
+                    connection.execute(_JUDGE, (early[0], outcome.request_id))
+                    connection.execute(_DROP_EARLY, (outcome.request_id,))
         case Judged(request_id, quality):
-            return _JUDGE, (quality, request_id)
+            if not connection.execute(_JUDGE, (quality, request_id)).rowcount:
+                connection.execute(_EARLY, (request_id, quality, now))
         case Saved(key, text):
-            return _SAVE, (key, text, now)
+            connection.execute(_SAVE, (key, text, now))
 
 
 def _value(name: str, value: Any, now: float) -> Any:
@@ -162,6 +230,8 @@ def _outcome(row: tuple[Any, ...]) -> Outcome | None:
         values["task_type"] = TaskType(values["task_type"])
     except ValueError:
         return None  # of a kind that only a newer version knows
+    if any(isinstance(values[name], str | bytes) for name in _FIGURES):
+        return None  # a failing disk's; it would be reckoned with
     values["was_resident"] = None if values["was_resident"] is None else bool(values["was_resident"])
     values["estimated"] = bool(values["estimated"])
     return Outcome(**values)
@@ -173,53 +243,34 @@ def read_state(connection: sqlite3.Connection, key: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def diagnose(error: Exception) -> Trouble:
-    """What an error of SQLite or of the system says about the file."""
-    code = getattr(error, "sqlite_errorcode", None)
-    match None if code is None else code & 0xFF:  # the low byte is the kind, the rest its detail
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return Trouble.DAMAGED
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return Trouble.BUSY
-        case _:
-            return Trouble.UNUSABLE
-
-
-def set_aside(path: Path) -> Path | None:
-    """Rename a damaged file, with its ``-wal`` and ``-shm``, so that a new one can be begun. Nothing is deleted.
+def update_state(connection: Connection, key: str, merge: Merge, now: float) -> tuple[str | None, dict[str, Any]]:
+    """Replace what is kept for a key by what ``merge`` makes of it, so that no other process's change is lost.
 
     Returns:
-        The new name; ``None`` when the file is sound after all, or another process was quicker.
-
-    Raises:
-        OSError: it cannot be renamed.
+        The text that is kept now, and what it says. Nothing is written, and no lock taken, where nothing changes.
     """
-    try:
-        seen = path.stat().st_ino
-        if _is_sound(path) or path.stat().st_ino != seen:
-            return None
-    except FileNotFoundError:
-        return None
-    aside = _unused_name(path)
-    for suffix in ("-wal", "-shm", ""):  # the file itself last: a new one must not meet the old one's log
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    return aside
+    for locked in (False, True):
+        if locked:
+            connection.begin()
+        with connection:  # commits, or rolls back
+            before = read_state(connection, key)
+            current = decode_state(before)
+            text = encode_state(merge(current))
+            value = decode_state(text) or {}
+            if value == (current or {}):
+                return before, value
+            if locked:
+                connection.execute(_SAVE, (key, text, now))
+    return text, value
 
 
-def _is_sound(path: Path) -> bool:
-    try:
-        with closing(sqlite3.connect(path, timeout=1.0)) as connection:
-            return bool(connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok")
-    except sqlite3.Error as error:
-        return diagnose(error) is not Trouble.DAMAGED
-
-
-def _unused_name(path: Path) -> Path:
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    name, count = f"{path.name}.corrupt-{stamp}", 1
-    while path.with_name(name).exists():
-        count += 1
-        name = f"{path.name}.corrupt-{stamp}-{count}"
-    return path.with_name(name)
+def diagnose(error: Exception) -> Trouble:
+    """What an error of SQLite or of the system says about the file."""
+    if isinstance(error, NotOursError):
+        return Trouble.FOREIGN
+    if isinstance(error, MovedError) or damaged(error):
+        return Trouble.BUSY if isinstance(error, MovedError) else Trouble.DAMAGED
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF in _WAIT or code in _WAIT:
+        return Trouble.BUSY
+    return Trouble.UNUSABLE

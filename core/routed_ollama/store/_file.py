@@ -1,38 +1,55 @@
 """What happens when the history file cannot be used: repaired by setting it aside, waited for, or replaced by memory.
 
-Not safe for several threads by itself: the store lets one in at a time.
+One thread at a time has the file open, for one call, and lets go of it between two tries, so that a process that forks
+finds it closed: SQLite must not be carried through a fork.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from routed_ollama.store._base import Change, decode_state, say_once
+from routed_ollama import _fork
+from routed_ollama.store._base import Change, Merge, decode_state, say_once
 from routed_ollama.store._memory import MemoryStore
 from routed_ollama.types import Outcome
 
 if TYPE_CHECKING:
-    import sqlite3
+    from routed_ollama.store._database import Connection
+    from routed_ollama.store._place import Signature
 
 _T = TypeVar("_T")
 
 _FORGET_EVERY = 1_000
 """Changes between two looks for outcomes that are to be forgotten."""
 
-_REPAIRS = 3
-"""How often one call sets a damaged file aside before it gives the place up."""
+_TRIES = 3
+"""How often one call sets a damaged file aside, or tries one that cannot be used, before it gives the place up."""
 
 _PAUSE = 0.05
-"""Seconds between two tries where SQLite itself does not wait for a lock."""
+"""Seconds between two tries."""
+
+_SLICE = 0.25
+"""Seconds SQLite waits for a lock in one try; a fork waits for one try to end."""
+
+_RETRY = 60.0
+"""Seconds until a place that was given up is tried again: disks get space, locks are let go of."""
+
+_KEPT = 10_000
+"""Changes kept for the time when the file can be used again; at about 1 KB each, 10 MB."""
+
+_LOG = logging.getLogger("routed_ollama")
 
 
 class HistoryFile:
-    """A history file, or the memory that takes its place.
+    """A history file, or the memory that takes its place while the file cannot be used.
 
     Args:
         path: the file, absolute.
@@ -40,10 +57,18 @@ class HistoryFile:
         max_age: seconds after which an outcome is forgotten.
         patience: seconds another process may keep the file locked.
         clock: UTC seconds.
+        retry: seconds until a place that was given up is tried again.
     """
 
     def __init__(
-        self, path: Path, *, max_outcomes: int, max_age: float, patience: float, clock: Callable[[], float]
+        self,
+        path: Path,
+        *,
+        max_outcomes: int,
+        max_age: float,
+        patience: float,
+        clock: Callable[[], float],
+        retry: float = _RETRY,
     ) -> None:
         self.path = path
         self.memory: MemoryStore | None = None
@@ -51,7 +76,15 @@ class HistoryFile:
         self._max_age = max_age
         self._patience = patience
         self._clock = clock
+        self._retry = retry
+        self._retry_at = 0.0
         self._until_forgetting = 0
+        self._kept: deque[Change] = deque(maxlen=_KEPT)
+        self._seen: dict[str, tuple[Signature, str | None]] = {}
+        self._turn = threading.RLock()
+        self._held = False
+        self._open = 0
+        _fork.register(self)
 
     def write(self, changes: Sequence[Change]) -> None:
         """Write changes, all or none; into memory where the file cannot be used."""
@@ -61,13 +94,15 @@ class HistoryFile:
             self._until_forgetting = _FORGET_EVERY
         limits = (self._max_age, self._max_outcomes) if forget else None
 
-        def to_file(connection: sqlite3.Connection) -> None:
+        def to_file(connection: Connection) -> None:
             _database().write(connection, changes, self._clock(), limits)
 
         def to_memory(memory: MemoryStore) -> None:
+            self._kept.extend(changes)
             for change in changes:
                 memory.apply(change)
 
+        self._return()
         self._use(to_file, to_memory)
 
     def outcomes(self, since: float | None, limit: int | None) -> list[Outcome]:
@@ -85,45 +120,123 @@ class HistoryFile:
             lambda memory: memory.load_state(key),
         )
 
-    def _use(self, file: Callable[[sqlite3.Connection], _T], memory: Callable[[MemoryStore], _T]) -> _T:
+    def update_state(self, key: str, merge: Merge) -> dict[str, Any]:
+        """Replace the state kept for a key by what ``merge`` makes of it, as one step among all processes.
+
+        The file is not opened where it was not written to since the last call, and ``merge`` changes nothing: what is
+        updated every second must not keep a disk awake.
+        """
+        self._return()
+        if self.memory is None and not self.path.exists() and not merge(None):
+            return {}  # nothing to keep is no reason to make a file
+        before = _database().signature(self.path) if self.memory is None else None
+        signature, text = self._seen.get(key, (None, None))
+        if before is not None and signature == before:
+            current = decode_state(text) or {}
+            if dict(merge(decode_state(text))) == current:
+                return current
+
+        def in_file(connection: Connection) -> dict[str, Any]:
+            text: str | None
+            value: dict[str, Any]
+            text, value = _database().update_state(connection, key, merge, self._clock())
+            if before is not None:
+                self._seen[key] = before, text
+            return value
+
+        return self._use(in_file, lambda memory: memory.update_state(key, merge))
+
+    def _use(self, file: Callable[[Connection], _T], memory: Callable[[MemoryStore], _T]) -> _T:
         """Do something with the file, mending it where that is possible; otherwise with memory."""
-        database = _database()
         give_up_at = time.monotonic() + self._patience
-        repairs = 0
-        while self.memory is None:
+        tries: Counter[object] = Counter()
+        while True:
+            if (instead := self.memory) is not None:
+                return memory(instead)
             try:
-                with closing(database.connect(self.path, self._patience / 2)) as connection:
+                return self._once(file)
+            except (*_database().ERRORS, OSError) as error:
+                trouble = _database().diagnose(error)
+                tries[trouble] += 1
+                self._recover(trouble, error, last=tries[trouble] >= _TRIES, late=time.monotonic() >= give_up_at)
+
+    def _once(self, file: Callable[[Connection], _T]) -> _T:
+        with self._turn:
+            self._open += 1
+            try:
+                with closing(_database().connect(self.path, min(_SLICE, self._patience / 2))) as connection:
                     return file(connection)
-            except (*database.ERRORS, OSError) as error:
-                trouble = database.diagnose(error)
-                if trouble is database.Trouble.DAMAGED and repairs < _REPAIRS:
-                    repairs += 1
-                    self._set_aside()
-                elif trouble is database.Trouble.BUSY and time.monotonic() < give_up_at:
-                    time.sleep(_PAUSE)
-                else:
-                    self._give_up(str(error))
-        return memory(self.memory)
+            finally:
+                self._open -= 1
+
+    def _recover(self, trouble: object, error: Exception, *, last: bool, late: bool) -> None:
+        kinds = _database().Trouble
+        if trouble is kinds.DAMAGED and not last:
+            self._set_aside()
+        elif (trouble is kinds.BUSY and not late) or (trouble is kinds.UNUSABLE and not last):
+            time.sleep(_PAUSE)
+        else:
+            self._give_up(str(error))
 
     def _set_aside(self) -> None:
         try:
-            aside = _database().set_aside(self.path)
+            with self._turn:
+                self._open += 1
+                try:
+                    aside = _database().set_aside(self.path)
+                finally:
+                    self._open -= 1
         except OSError as error:
             self._give_up(f"is damaged and cannot be renamed: {error}")
             return
+        except _database().ERRORS:
+            return  # another process is at it
         if aside is not None:
             say_once(
                 f"aside {aside}",
                 f"The history in {self.path} was damaged: it is now {aside.name}, and a new one was begun.",
             )
 
-    def _give_up(self, why: str) -> None:
-        self.memory = MemoryStore(max_outcomes=self._max_outcomes, max_age=self._max_age, clock=self._clock)
+    def _give_up(self, why: str, *, for_good: bool = False) -> None:
+        with self._turn:
+            self.memory = MemoryStore(max_outcomes=self._max_outcomes, max_age=self._max_age, clock=self._clock)
+            self._retry_at = float("inf") if for_good else time.monotonic() + self._retry
         say_once(
             f"memory {self.path}",
-            f"History cannot be kept in {self.path} ({why}), so this process keeps it in memory. "
+            f"History cannot be kept in {self.path} ({why}), so this process keeps it in memory "
+            f"{'until it ends' if for_good else 'until that is possible again'}. "
             "Make the file usable, or name another with store=, or store='memory' to be content with that.",
         )
+
+    def _return(self) -> None:
+        """See whether a file that was given up can be used again, and write what memory kept for it."""
+        if self.memory is None or time.monotonic() < self._retry_at:
+            return
+        try:
+            self._once(lambda connection: _database().write(connection, tuple(self._kept), self._clock()))
+        except (*_database().ERRORS, OSError):
+            self._retry_at = time.monotonic() + self._retry
+        else:
+            self._kept.clear()
+            self.memory = None
+            _LOG.info("History is kept in %s again.", self.path)
+
+    def before_fork(self, timeout: float) -> None:
+        """Let nobody have the file open."""
+        self._held = self._turn.acquire(timeout=timeout)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._held:
+            self._turn.release()
+
+    def after_fork_in_child(self) -> None:
+        """Go on with the file, unless a thread that is not here has it open: its locks would be taken for ours."""
+        self._turn = threading.RLock()
+        self._kept.clear()  # the parent writes them
+        if self._open:
+            self._open = 0
+            self._give_up("this process was forked while another thread was writing it", for_good=True)
 
 
 def _database() -> ModuleType:

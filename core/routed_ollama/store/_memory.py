@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import islice
@@ -17,12 +17,16 @@ from routed_ollama.store._base import (
     MAX_OUTCOMES,
     Change,
     Judged,
+    Merge,
     Recorded,
     Saved,
     decode_state,
     encode_state,
 )
 from routed_ollama.types import Outcome, OutcomeKind
+
+_MOST_EARLY = 1_000
+"""Judgements that may wait for their outcomes."""
 
 
 class MemoryStore:
@@ -50,7 +54,8 @@ class MemoryStore:
         self._clock = clock
         self._outcomes: deque[Outcome] = deque(maxlen=max_outcomes)
         self._states: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._early: OrderedDict[str, float | None] = OrderedDict()
+        self._lock = threading.RLock()  # a signal may come in the middle, and its handler may use the store
         self._held = False
         _fork.register(self)
 
@@ -64,6 +69,8 @@ class MemoryStore:
         """Keep what became of an attempt."""
         kept = outcome if outcome.at else replace(outcome, at=self._clock())
         with self._lock:
+            if self._early and kept.request_id is not None and kept.kind is OutcomeKind.OK:
+                kept = replace(kept, quality=self._early.pop(kept.request_id, kept.quality))
             self._outcomes.append(kept)
 
     def record_feedback(self, request_id: str, quality: float) -> None:
@@ -73,6 +80,9 @@ class MemoryStore:
                 if outcome.request_id == request_id and outcome.kind is OutcomeKind.OK:
                     self._outcomes[-back] = replace(outcome, quality=quality)
                     return
+            self._early[request_id] = quality
+            if len(self._early) > _MOST_EARLY:
+                self._early.popitem(last=False)
 
     def outcomes(self, since: float | None = None, limit: int | None = None) -> list[Outcome]:
         """The newest ``limit`` outcomes since a time (UTC seconds), oldest first."""
@@ -88,6 +98,12 @@ class MemoryStore:
     def save_state(self, key: str, value: Mapping[str, Any]) -> None:
         """Keep a small mapping of JSON values."""
         self._states[key] = encode_state(value)
+
+    def update_state(self, key: str, merge: Merge) -> dict[str, Any]:
+        """Replace the state of a key by what ``merge`` makes of it, as one step."""
+        with self._lock:
+            text = self._states[key] = encode_state(merge(decode_state(self._states.get(key))))
+        return decode_state(text) or {}
 
     def apply(self, change: Change) -> None:
         """Make a change that was meant for a file."""
@@ -117,4 +133,4 @@ class MemoryStore:
 
     def after_fork_in_child(self) -> None:
         """Go on with what was there: a child's memory is its own."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()

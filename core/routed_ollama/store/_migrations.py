@@ -49,5 +49,9 @@ MIGRATIONS: dict[int, tuple[str, tuple[str, ...]]] = {
         "state",
         ("CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL, saved_at REAL NOT NULL) WITHOUT ROWID",),
     ),
+    3: (
+        "feedback that came before its outcome",
+        ("CREATE TABLE feedback (request_id TEXT PRIMARY KEY, quality REAL NOT NULL, at REAL NOT NULL) WITHOUT ROWID",),
+    ),
 }
 """Number to name and statements."""

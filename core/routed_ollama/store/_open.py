@@ -10,7 +10,7 @@ from routed_ollama.store._base import Store
 from routed_ollama.store._memory import MemoryStore
 from routed_ollama.store._sqlite import SQLiteStore
 
-_MEMBERS = ("record", "record_feedback", "outcomes", "load_state", "save_state", "flush", "close")
+_MEMBERS = ("record", "record_feedback", "outcomes", "load_state", "save_state", "update_state", "flush", "close")
 _MEMORY = frozenset({"memory", "memory://", ":memory:", "sqlite://", "sqlite:///:memory:"})
 _REDIS = frozenset({"redis", "rediss", "unix"})
 _KNOWN = "'memory', a path, 'sqlite:///path', or a store object"

@@ -14,19 +14,17 @@ from routed_ollama.store._base import (
     MAX_AGE,
     MAX_OUTCOMES,
     Judged,
+    Merge,
     Recorded,
     Saved,
     encode_state,
 )
 from routed_ollama.store._file import HistoryFile
-from routed_ollama.store._writer import Writer
+from routed_ollama.store._writer import EXIT_SECONDS, Writer
 from routed_ollama.types import Outcome
 
 _PATIENCE = 10.0
 """Seconds another process may keep the file locked before memory is used."""
-
-_EXIT_SECONDS = 2.0
-"""Seconds a process that ends, or a store that is collected, may wait for its last outcomes to be written."""
 
 _CATCH_UP = 2.0
 """Seconds a reader waits for what is still queued."""
@@ -37,8 +35,10 @@ class SQLiteStore:
 
     Nothing is opened before it is first used. A damaged file is set aside under another name with a warning, and a new
     one begun. One that cannot be used (read-only, locked for long, of a newer version, of another program) is left
-    alone with a warning, and memory used instead until the process ends. A copy, or one that went through pickle, opens
-    the same file.
+    alone with a warning, and memory used instead; the file is tried again each minute. A copy, or one that went through
+    pickle, opens the same file, and so does a forked process.
+
+    A process that is killed loses what it recorded in the last quarter of a second, and nothing else.
 
     Args:
         path: the file; its folder is made.
@@ -74,7 +74,7 @@ class SQLiteStore:
         }
         self._file = HistoryFile(Path(path).absolute(), **self._options)
         self._writer = Writer(self._file.write)
-        weakref.finalize(self, self._writer.close, _EXIT_SECONDS)  # when it is collected, or at the latest at exit
+        weakref.finalize(self, self._writer.close, EXIT_SECONDS)  # when it is collected, or at the latest at exit
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.location!r})"
@@ -103,14 +103,12 @@ class SQLiteStore:
     def outcomes(self, since: float | None = None, limit: int | None = None) -> list[Outcome]:
         """The newest ``limit`` outcomes since a time (UTC seconds), oldest first."""
         self._writer.flush(_CATCH_UP)
-        with self._writer.exclusive:
-            return self._file.outcomes(since, limit)
+        return self._file.outcomes(since, limit)
 
     def load_state(self, key: str) -> dict[str, Any] | None:
         """What `save_state` was last given for a key, by whichever process."""
         self._writer.flush(_CATCH_UP)
-        with self._writer.exclusive:
-            return self._file.load_state(key)
+        return self._file.load_state(key)
 
     def save_state(self, key: str, value: Mapping[str, Any]) -> None:
         """Keep a small mapping of JSON values.
@@ -119,6 +117,14 @@ class SQLiteStore:
             TypeError: a value that JSON cannot hold.
         """
         self._writer.put(Saved(key, encode_state(value)))
+
+    def update_state(self, key: str, merge: Merge) -> dict[str, Any]:
+        """Replace the state of a key by what ``merge`` makes of it, as one step among all processes. Waits for I/O.
+
+        Raises:
+            TypeError: a value that JSON cannot hold.
+        """
+        return self._file.update_state(key, merge)
 
     def flush(self, timeout: float | None = FLUSH_SECONDS) -> bool:
         """Wait, ``timeout`` seconds at most, until all is on disk; whether it is."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -24,14 +25,20 @@ _IDLE = 10.0
 _CAPACITY = 10_000
 """Changes that may wait; at about 1 KB each, 10 MB."""
 
+EXIT_SECONDS = 2.0
+"""Seconds a process that ends, or a store that is collected, may wait for its last outcomes to be written."""
+
 _LOG = logging.getLogger("routed_ollama")
 
 
 class Writer:
     """Queues changes and has them written by a thread of its own.
 
+    What is queued when the process is killed is lost: what was put in the last ``linger`` seconds, and while a batch
+    was being written. A process that ends by itself loses nothing.
+
     Args:
-        write: writes a batch; called by one thread at a time, with `exclusive` held.
+        write: writes a batch; called by one thread at a time.
         linger: seconds in which further changes join a batch.
         idle: seconds without a change after which the thread ends.
         capacity: changes that may wait.
@@ -49,13 +56,11 @@ class Writer:
         self._linger = linger
         self._idle = idle
         self._capacity = capacity
-        self._held: list[threading.Condition | threading.RLock] = []
+        self._held = False
         self._reset()
         _fork.register(self)
 
     def _reset(self) -> None:
-        self.exclusive = threading.RLock()
-        """Held while a batch is written; readers hold it too, so that no file is open while the process forks."""
         self._changed = threading.Condition()
         self._queue: deque[Change] = deque()
         self._added = 0
@@ -63,6 +68,7 @@ class Writer:
         self._hurried = 0  # how many wait in flush
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._ends_well = False  # whether it is seen to that a worker process writes the rest when it ends
 
     def put(self, change: Change) -> None:
         """Queue a change. Never waits for I/O, never raises."""
@@ -105,30 +111,36 @@ class Writer:
             self._closing = True
             self._changed.notify_all()
             thread = self._thread
+            rest = self._take() if thread is None else []
+        if rest:  # an interpreter that is going down starts no thread any more
+            self._write_batch(rest)
         if thread is not None and thread is not threading.current_thread():
             thread.join(None if timeout is None else max(timeout - (time.monotonic() - begun), 0.0))
 
     def _start(self) -> None:
+        if not self._ends_well:
+            self._ends_well = True
+            _fork.at_worker_end(weakref.WeakMethod(self.close), EXIT_SECONDS)
         thread = threading.Thread(target=self._run, name="routed-ollama-store", daemon=True)
         try:
             thread.start()
-        except (
-            RuntimeError
-        ):  # the interpreter is going down, or there are too many threads; the next change tries again
+        except RuntimeError:  # the interpreter is going down, or there are too many; the next change tries again
             _LOG.debug("the history's writer could not be started", exc_info=True)
         else:
             self._thread = thread
 
     def _run(self) -> None:
         while batch := self._next_batch():
-            try:
-                with self.exclusive:
-                    self._write(batch)
-            except Exception:  # noqa: BLE001 (nobody is there to catch it, and history must not stop for it)
-                _LOG.exception("a part of the history could not be written")
-            with self._changed:
-                self._settled += len(batch)
-                self._changed.notify_all()
+            self._write_batch(batch)
+
+    def _write_batch(self, batch: Sequence[Change]) -> None:
+        try:
+            self._write(batch)
+        except Exception:  # noqa: BLE001 (nobody is there to catch it, and history must not stop for it)
+            _LOG.exception("a part of the history could not be written")
+        with self._changed:
+            self._settled += len(batch)
+            self._changed.notify_all()
 
     def _next_batch(self) -> list[Change]:
         """Wait for changes and gather them; none when the thread is to end."""
@@ -138,21 +150,22 @@ class Writer:
                 self._thread = None
                 return []
             self._changed.wait_for(lambda: self._hurried or self._closing, self._linger)
-            batch = list(self._queue)
-            self._queue.clear()
-            return batch
+            return self._take()
+
+    def _take(self) -> list[Change]:
+        batch = list(self._queue)
+        self._queue.clear()
+        return batch
 
     def before_fork(self, timeout: float) -> None:
-        """Let no batch be half written, and nobody be in the middle of a change."""
-        self._held = [lock for lock in (self.exclusive, self._changed) if lock.acquire(timeout=timeout)]
+        """Let nobody be in the middle of a change."""
+        self._held = self._changed.acquire(timeout=timeout)
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        for lock in reversed(self._held):
-            lock.release()
-        self._held = []
+        if self._held:
+            self._changed.release()
 
     def after_fork_in_child(self) -> None:
         """Forget what is queued, for the parent writes it, and the thread, which exists there alone."""
-        self._held = []
         self._reset()
