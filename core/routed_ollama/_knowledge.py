@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Final, Protocol
 
-from routed_ollama._views import Scope, Views
+from routed_ollama import _fork
+from routed_ollama._views import InFlight, Scope, Views
 from routed_ollama.catalog import Catalog, HostView
 from routed_ollama.config import RouterConfig
 from routed_ollama.contexts import SERVER_DEFAULT, ContextSizes
@@ -32,6 +33,11 @@ from routed_ollama.types import (
 
 _WARM_START = 5_000
 """Outcomes of earlier processes that a new one learns from."""
+
+SHARE_SECONDS: Final = 1.0
+"""Seconds between two exchanges with the processes that share the store. What one finds out (a circuit opens) is stored
+within milliseconds; a process that has made its first decision knows it at most this much later, and the time that
+reading the store takes."""
 
 
 class Clock(Protocol):
@@ -66,7 +72,11 @@ class Knowledge:
         self.store = store
         self.offline = offline
         self.history = PerformanceHistory(clock.time)
-        self.circuits = CircuitBoard(circuits, clock.time, self._circuit_changed)
+        self._shares = store.persistent and not offline
+        self.sharing = HealthMonitor(self._share, SHARE_SECONDS, "routed-ollama-share", waited_for=True)
+        self.circuits = CircuitBoard(
+            circuits, clock.time, self._circuit_changed, self.sharing.poke if self._shares else None
+        )
         self.views = Views(catalog, self.history, self.circuits, config.routing.memory_share)
         self.conversations = Conversations()
         self.circuit_listeners: list[Callable[[Candidate, CircuitState], None]] = []
@@ -78,10 +88,15 @@ class Knowledge:
         self._warming = threading.Lock()
         self._looked_at = clock.monotonic() - config.health.refresh
         self._enough: tuple[object, Scope | None] = (None, None)
+        _fork.register(self)
 
     def close(self) -> None:
         """Write what is still to be written, end the monitor and close the connections."""
         self.monitor.stop()
+        self.sharing.stop()
+        self.circuits.leave()
+        if self._shares:
+            self._share()
         self.store.close()
         for host in self.catalog.hosts.values():
             host.close()
@@ -115,6 +130,8 @@ class Knowledge:
                 self.refresh(ask)
             else:
                 self._enough = (snapshot, scope)
+        if self._shares:
+            self.sharing.start()
         if self.offline or not self._config.health.interval:
             return
         if not self.monitor.running or self.clock.monotonic() - self._looked_at > self._config.health.refresh:
@@ -127,7 +144,7 @@ class Knowledge:
         with self._warming:
             if self._warm:
                 return
-            self.circuits.load(self.store.load_state("circuits") or {}, self.catalog.hosts)
+            self.circuits.take(self.store.load_state("circuits") or {}, self.catalog.hosts)
             self.contexts.load(self.store.load_state("contexts") or {})
             self.history.replay(self.store.outcomes(limit=_WARM_START))
             self._warm = True
@@ -194,12 +211,42 @@ class Knowledge:
                 self.catalog.forget(info)
 
     def _circuit_changed(self, candidate: Candidate, state: CircuitState) -> None:
-        self.store.save_state("circuits", self.circuits.export())
+        if not self._shares:  # else the board asks for an exchange by itself
+            self.store.update_state("circuits", self.circuits.merge)
         for listener in tuple(self.circuit_listeners):
             listener(candidate, state)
 
     def _context_grown(self) -> None:
-        self.store.save_state("contexts", self.contexts.export())
+        if self._shares:
+            self.sharing.poke()
+        else:
+            self.store.update_state("contexts", self._merge_contexts)
+
+    def _share(self) -> None:
+        """Exchange circuits and sizes of context with the processes that share the store. Never raises."""
+        self.circuits.take(self.store.update_state("circuits", self.circuits.merge), self.catalog.hosts)
+        largest = self.store.update_state("contexts", self._merge_contexts)
+        mine = self.contexts.export()
+        self.contexts.load({key: size for key, size in largest.items() if size != mine.get(key)})
+
+    def _merge_contexts(self, stored: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Contexts only grow: were each process to ask for its own, each would have the model loaded anew."""
+        merged = dict(stored or {})
+        for key, size in self.contexts.export().items():
+            merged[key] = max(size, merged[key]) if type(merged.get(key)) is int else size
+        return merged
+
+    def before_fork(self, timeout: float) -> None:
+        """Nothing to bring to rest: what is known changes in single steps."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing was stopped."""
+
+    def after_fork_in_child(self) -> None:
+        """Let go of locks that the parent's threads may hold, and of the requests that run there."""
+        for part in (self, self.catalog, self.history, self.contexts, *self.catalog.hosts.values()):
+            _fork.renew_locks(part)
+        self.views.in_flight = InFlight()
 
     def started(self, attempt: Attempt) -> None:
         """Note that an attempt began."""
