@@ -21,7 +21,7 @@ demo: .venv/.demo ## see it choose, answer, and survive a cut connection; brings
 
 test: .venv/.dev ## run all tests, with branch coverage (95 % or it fails)
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest --benchmark-disable; status=$$?; \
+	@$(BIN)/coverage run -m pytest --benchmark-disable --numprocesses 2 --dist loadgroup; status=$$?; \
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$status
 
 lint: .venv/.dev ## check style, types and which module may import which
