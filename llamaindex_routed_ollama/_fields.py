@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.llms.ollama import Ollama
-from pydantic import Field, SecretStr, SkipValidation, field_serializer, field_validator
+from pydantic import ConfigDict, Field, SecretStr, SkipValidation, field_serializer, field_validator
 
 from routed_ollama import MidStream, Prefer, Router, RouterConfig, Timeouts, normalize_host
 
@@ -31,6 +31,8 @@ OPTION_FIELDS = (
 
 class Fields(FunctionCallingLLM):
     """Fields only; see ``RoutedOllama``."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # URLs and headers hold credentials
 
     models: SkipValidation[list[Any]] | None = None
     """Names, and ready-made ``Ollama`` instances, to choose among; None for every installed chat model."""

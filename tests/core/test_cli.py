@@ -202,8 +202,8 @@ def test_another_missing_module_is_not_hidden(monkeypatch):
         main(["--version"])
 
 
-def test_what_steers_a_terminal_is_taken_out():
-    assert plain("a\x1b[31m\x9bb\tc\nd\re\x07") == "a[31mb\tc\nde"
+def test_what_steers_a_terminal_is_shown_escaped():
+    assert plain("a\x1b[31m\x9bb\tc\nd\re\x07") == "a\\x1b[31m\\x9bb\tc\nd\\re\\x07"
 
 
 def test_a_file_is_written_in_lines_of_a_hundred_columns(ollama_server, monkeypatch):

@@ -175,7 +175,7 @@ def test_what_a_model_writes_is_text_and_nothing_else(ollama_server, capsys):
     server = ollama_server(models=[ScriptedModel("llama3.2:1b", nasty)])
     assert main(["demo", "--host", server.url, "--prompt", "Go."]) == 0
     shown = capsys.readouterr().out
-    assert "[bold]not bold[/bold] [/] :smile: [31mnot red [link=x]" in shown
+    assert r"[bold]not bold[/bold] [/] :smile: \x1b[31mnot red [link=x]" in shown
     assert "\x1b" not in shown
 
 

@@ -1,4 +1,4 @@
-"""What a terminal is told, and how. Text from models, servers and users is shown as it is, never read as markup."""
+"""What a terminal is told, and how. Text from models, servers and users is never read as markup, and steers nothing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from routed_ollama.errors import RoutedOllamaError, describe
+from routed_ollama.errors import RoutedOllamaError, describe, escaped
 
 _WIDTH: Final = 100
 """Columns where nobody can say how wide the output is: a file, a pipe."""
 _INTERRUPTED: Final = 130
 """The exit code of a program that Ctrl-C ended: 128 and the signal's number."""
-_UNPRINTABLE: Final = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -35,13 +34,13 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def plain(text: str) -> str:
-    r"""Return a text without the characters that steer a terminal.
+    r"""Return a text with what steers a terminal escaped; its lines stay.
 
     Example:
         >>> plain("red: \x1b[31m")
-        'red: [31m'
+        'red: \\x1b[31m'
     """
-    return text.translate(_UNPRINTABLE)
+    return escaped(text, keep="\n\t")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ class Place:
         max_tokens: how long answers may become, in tokens.
     """
 
-    url: str
+    url: str = field(repr=False)
     packaged: bool
     why: str
     about: Mapping[str, str] = field(default_factory=dict)

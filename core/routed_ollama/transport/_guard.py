@@ -13,7 +13,7 @@ from typing import Final
 
 import httpx
 
-from routed_ollama.errors import InvalidAnswerError, refuse_elsewhere
+from routed_ollama.errors import InvalidAnswerError, escaped, refuse_elsewhere
 
 MAX_LINE: Final = 16 * 2**20
 """Bytes of one line. A line is one token; the longest known, a whole tool call or an image, take a few megabytes."""
@@ -28,22 +28,26 @@ _UNPACKED: Final = ("gzip", "deflate")
 """Compressions that can be unpacked piece by piece with the standard library."""
 _OTHERS: Final = frozenset({"br", "zstd"})
 """What httpx would unpack besides, however much it becomes."""
+_SENDABLE: Final = re.compile(rb"(?:[^\0\s]+(?:[ \t]+[^\0\s]+)*)?")
+"""Values of headers that HTTP/1.1 takes (RFC 9112), as h11 reads it."""
+_LONGEST_NAME: Final = 60
 _CHARSET: Final = re.compile(r";\s*charset=(?!\"?utf-?8)[^;]*", re.IGNORECASE)
 
 
 def prepare(request: httpx.Request) -> None:
-    """Ask for no compression that could not be unpacked in measure."""
+    """Look at what is to be sent, and ask for no compression that could not be unpacked in measure.
+
+    Raises:
+        httpx.LocalProtocolError: a header cannot be sent. Below this, errors and logs would repeat its value.
+    """
+    for name, value in request.headers.raw:
+        if not _SENDABLE.fullmatch(value):
+            shown = escaped(name.decode("ascii", errors="replace"), _LONGEST_NAME)
+            text = "has a value that cannot be sent: it holds a line break, or white space at an end"
+            raise httpx.LocalProtocolError(f"The header {shown} {text}.", request=request)
     wanted = request.headers.get("accept-encoding", "")
     if any(name in wanted for name in _OTHERS):
         request.headers["accept-encoding"] = ", ".join(_UNPACKED)
-
-
-def unsendable(error: httpx.LocalProtocolError, request: httpx.Request) -> httpx.LocalProtocolError | None:
-    """Return the error for a header that cannot be sent, without its value; None where the given one tells of none."""
-    if "header value" not in str(error):
-        return None
-    text = "a header's value cannot be sent (it is not repeated, for it may be a secret): it holds a line break, or "
-    return httpx.LocalProtocolError(f"{text}white space at an end", request=request)
 
 
 def check_redirect(request: httpx.Request, response: httpx.Response) -> None:

@@ -29,7 +29,7 @@ def _as_stream(request: httpx.Request) -> httpx.Request | None:
     """Return the request that asks for a stream; None for one that is to be sent as it is."""
     if request.method != "POST" or not request.url.path.endswith(_PATHS):
         return None
-    found = _STREAM.search(request.content)
+    found = _STREAM.search(request.read())  # a redirected request comes with its body unread
     if found is None or found[1] != b"false":
         return None
     body = request.content[: found.start(1)] + b"true" + request.content[found.end(1) :]

@@ -13,7 +13,7 @@ import httpx
 
 from routed_ollama.errors import RoutedOllamaError
 from routed_ollama.transport._bounds import attempt_bounds
-from routed_ollama.transport._guard import Meter, check_redirect, meter_of, prepare, unsendable
+from routed_ollama.transport._guard import Meter, check_redirect, meter_of, prepare
 from routed_ollama.transport._watch import Watch
 
 
@@ -43,20 +43,15 @@ class PhaseTransport(httpx.BaseTransport):
             RedirectedError: the server sends the request on to another one.
             InvalidAnswerError: the answer is beyond measure; raised while it is read, too.
         """
-        watch = _watch(request)
         prepare(request)
+        watch = _watch(request)
         try:
             response = self._inner.handle_request(request)
         except httpx.TimeoutException as error:
             if watch is None or (named := watch.error(error)) is None:
                 raise
             raise named from error
-        except httpx.LocalProtocolError as error:
-            if (unsent := unsendable(error, request)) is None:
-                raise
-        else:
-            return self._admitted(request, response, watch)
-        raise unsent  # out here, so that it has no context: that one repeats the header
+        return self._admitted(request, response, watch)
 
     def _admitted(self, request: httpx.Request, response: httpx.Response, watch: Watch | None) -> httpx.Response:
         try:
@@ -113,20 +108,15 @@ class AsyncPhaseTransport(httpx.AsyncBaseTransport):
             RedirectedError: the server sends the request on to another one.
             InvalidAnswerError: the answer is beyond measure; raised while it is read, too.
         """
-        watch = _watch(request)
         prepare(request)
+        watch = _watch(request)
         try:
             response = await self._inner.handle_async_request(request)
         except httpx.TimeoutException as error:
             if watch is None or (named := watch.error(error)) is None:
                 raise
             raise named from error
-        except httpx.LocalProtocolError as error:
-            if (unsent := unsendable(error, request)) is None:
-                raise
-        else:
-            return await self._admitted(request, response, watch)
-        raise unsent  # out here, so that it has no context: that one repeats the header
+        return await self._admitted(request, response, watch)
 
     async def _admitted(self, request: httpx.Request, response: httpx.Response, watch: Watch | None) -> httpx.Response:
         try:
@@ -140,7 +130,8 @@ class AsyncPhaseTransport(httpx.AsyncBaseTransport):
             response.stream = _AsyncMeteredStream(raw, meter)
         else:
             watch.answered(response)
-            response.stream = _AsyncPhaseStream(raw, watch, meter)
+            response.stream = stream = _AsyncPhaseStream(raw, watch, meter)
+            watch.closed_by(stream.aclose)
         return response
 
     async def aclose(self) -> None:
