@@ -130,8 +130,7 @@ class AsyncPhaseTransport(httpx.AsyncBaseTransport):
             response.stream = _AsyncMeteredStream(raw, meter)
         else:
             watch.answered(response)
-            response.stream = stream = _AsyncPhaseStream(raw, watch, meter)
-            watch.closed_by(stream.aclose)
+            response.stream = _AsyncPhaseStream(raw, watch, meter)
         return response
 
     async def aclose(self) -> None:
