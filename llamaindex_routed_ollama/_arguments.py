@@ -26,7 +26,7 @@ def known(kind: type[Fields], given: Mapping[str, Any]) -> dict[str, Any]:
         fields.setdefault("max_attempts", retries + 1)
     if fields.get("additional_kwargs", {}) is None:
         del fields["additional_kwargs"]
-    warn_unknown(fields, (*kind.model_fields, *_OPTIONS, *_RENAMED), stacklevel=4)
+    warn_unknown(fields, (*kind.model_fields, *_OPTIONS, *_RENAMED, "class_name"), stacklevel=4)  # to_dict adds it
     return {name: value for name, value in fields.items() if name in kind.model_fields}
 
 
