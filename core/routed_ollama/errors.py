@@ -12,6 +12,8 @@ RoutedOllamaError
 │   ├── EmptyAnswerError          it answered with nothing
 │   ├── TruncatedStreamError      its stream ended without ``done``
 │   ├── InvalidAnswerError        its answer could not be parsed as asked
+│   ├── RepetitiveAnswerError     it says the same again and again
+│   ├── PromptCutError            it was given only a part of the prompt, and answered that
 │   └── DeadlineExceededError     one of the bounds ran out (also a TimeoutError)
 └── StoreError                history cannot be kept
 
@@ -167,6 +169,22 @@ class TruncatedStreamError(ModelFailure):
 
 class InvalidAnswerError(ModelFailure):
     """A model's answer could not be parsed as asked."""
+
+
+class RepetitiveAnswerError(ModelFailure):
+    """A model says the same again and again.
+
+    Attributes:
+        size: length of what it repeats, in characters; 0 when unknown.
+    """
+
+    def __init__(self, message: str, *, size: int = 0) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+class PromptCutError(ModelFailure):
+    """A model's server cut the prompt without a word, so that its answer is to a part of it alone."""
 
 
 class DeadlineExceededError(ModelFailure, TimeoutError):

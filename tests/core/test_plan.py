@@ -28,6 +28,7 @@ from routed_ollama import (
     NoModelError,
     OutcomeKind,
     Recommendation,
+    RepetitiveAnswerError,
     TaskCharacteristics,
     TruncatedStreamError,
 )
@@ -64,6 +65,7 @@ ERRORS: dict[FailureKind, Callable[[], BaseException]] = {
     FailureKind.TRUNCATED: lambda: TruncatedStreamError("no done"),
     FailureKind.EMPTY: lambda: EmptyAnswerError("nothing"),
     FailureKind.INVALID: lambda: InvalidAnswerError("not as asked"),
+    FailureKind.REPEATING: lambda: RepetitiveAnswerError("again and again", size=3),
     FailureKind.GARBLED: lambda: json.JSONDecodeError("no", "<", 0),
 }
 TRANSIENT = {kind for kind, meaning in MEANINGS.items() if meaning.try_again_last}
@@ -216,7 +218,7 @@ def test_a_host_out_of_reach_is_left_alone_and_nothing_larger_is_tried_where_mem
         if kind is FailureKind.UNREACHABLE:
             assert later == []
         if kind is FailureKind.OUT_OF_MEMORY and attempt.info.size:
-            assert all(not a.info.size or a.info.size < attempt.info.size for a in later)
+            assert all(a.choice.resident or not a.info.size or a.info.size < attempt.info.size for a in later)
 
 
 @given(scenarios(), st.booleans())
@@ -424,3 +426,84 @@ def test_an_unknown_error_is_judged_by_whether_the_request_had_left(sent_at, kin
     plan = plan_of([choice("a")], allow=lambda _: Allowance(bounds, bounds.marks))
     error = KeyError("message")
     assert next(iter(plan)).judge(error) is kind
+
+
+def context_choice(model: str, context: int) -> Choice:
+    return Choice(ModelInfo(model, host="http://one", context_length=context))
+
+
+def test_after_a_context_that_was_too_short_longer_ones_come_first_and_are_given() -> None:
+    choices = [
+        context_choice("a", 8192),
+        context_choice("b", 4096),
+        context_choice("c", 131072),
+        context_choice("d", 0),
+    ]
+    plan = plan_of(choices)
+    given = []
+    plan.allow = lambda _choice: given.append(plan.least_context) or Allowance()
+    kinds = {"a": FailureKind.CONTEXT, "c": FailureKind.EMPTY, "d": FailureKind.EMPTY, "b": None}
+    assert walk(plan, fails(**kinds)).names == ["a", "c", "d", "b"]
+    assert given[0] == 0
+    assert all(context > 4096 for context in given[1:])
+
+
+def test_a_model_with_too_little_context_is_asked_again_where_it_can_have_more() -> None:
+    script = {0: FailureKind.CONTEXT, 1: None}
+    found = walk(plan_of([context_choice("a", 8192)]), lambda _candidate, again: script[again])
+    assert (found.names, found.answered) == (["a", "a"], True)
+    found = walk(plan_of([context_choice("a", 4096)]), lambda _candidate, again: script[again])
+    assert (found.names, found.answered) == (["a"], False)
+
+
+@pytest.mark.parametrize(
+    ("left", "options", "mendable"),
+    [
+        ("b", {}, True),
+        ("", {}, False),
+        ("b", {"max_attempts": 1}, False),
+    ],
+)
+def test_a_failure_is_mendable_while_another_model_is_left(left, options, mendable) -> None:
+    for attempt in plan_of([choice(name) for name in f"a{left}"], **options):
+        assert (attempt.mendable, attempt.replaceable_whole) == (mendable, mendable)
+        break
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "mendable"),
+    [
+        ({}, "some text", True),
+        ({"mid_stream": "raise"}, "some text", False),
+        ({"joinable": False}, "some text", False),
+        ({"joinable": False}, "", True),
+    ],
+)
+def test_once_something_was_handed_out_only_what_can_be_joined_is_mendable(options, said, mendable) -> None:
+    for attempt in plan_of([choice("a"), choice("b")], **options):
+        attempt.handed_out = lambda: said
+        attempt.commit()
+        assert (attempt.mendable, attempt.replaceable_whole) == (mendable, False)
+        attempt.replaceable = True
+        assert attempt.mendable == (options.get("mid_stream") != "raise")
+        break
+
+
+def test_what_was_repeated_is_gone_on_from_once_and_the_seam_is_where_it_was_handed_out() -> None:
+    plan, said = plan_of([choice("a"), choice("b"), choice("c")]), "Well: na na na n"
+    attempts = iter(plan)
+    first = next(attempts)
+    with first:
+        first.handed_out = lambda: said
+        first.commit()
+        raise RepetitiveAnswerError("again and again", size=3)
+    second = next(attempts)
+    assert second.continues == "Well: n"
+    with second:
+        second.mark_seam()
+        second.handed_out = lambda: second.continues + "o more"
+        raise TruncatedStreamError("no done")
+    third = next(attempts)
+    third.mark_seam()
+    assert third.continues == "Well: no more"
+    assert plan.continued_at == [len(said), len(said) + len("o more")]

@@ -1,9 +1,10 @@
 """The attempt plan, what each failure means, and the four loops."""
 
+from routed_ollama.fallback.choice import Allowance, Choice
 from routed_ollama.fallback.continuation import OverlapTrimmer, continuation_messages
 from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify
 from routed_ollama.fallback.loops import ChunkView, acall, astream, call, stream
-from routed_ollama.fallback.plan import Allowance, Attempt, AttemptPlan, Choice, unreachable_message
+from routed_ollama.fallback.plan import Attempt, AttemptPlan, unreachable_message
 
 __all__ = [
     "MEANINGS",

@@ -19,6 +19,8 @@ from routed_ollama.errors import (
     EmptyAnswerError,
     HostUnreachableError,
     InvalidAnswerError,
+    PromptCutError,
+    RepetitiveAnswerError,
     TruncatedStreamError,
 )
 
@@ -44,6 +46,7 @@ class FailureKind(StrEnum):
     TRUNCATED = "truncated"
     EMPTY = "empty"
     INVALID = "invalid"
+    REPEATING = "repeating"
     GARBLED = "garbled"
 
 
@@ -60,9 +63,12 @@ class Meaning:
     blames_host: bool = False
     """Whether it says that the whole host is out of reach."""
     try_again_last: bool = False
-    """Whether the same model is worth one more try when no other is left: Ollama replaces a runner that died."""
+    """Whether the same model is worth one more try when no other is left: Ollama replaces a runner that died, and one
+    that had too little context can be given more."""
     smaller_only: bool = False
     """Whether nothing as large that would have to be loaded on the same host is worth trying."""
+    wants_context: bool = False
+    """Whether models with a longer context come first, and are given enough of it."""
     shuns_queue: bool = False
     """Whether models that would wait in the same host's queue come last."""
 
@@ -72,7 +78,7 @@ MEANINGS: dict[FailureKind, Meaning] = {
     FailureKind.CALLER: Meaning(go_on=False, blames_model=False),
     FailureKind.MISSING: Meaning(blames_model=False),
     FailureKind.UNSUPPORTED: Meaning(blames_model=False),
-    FailureKind.CONTEXT: Meaning(blames_model=False),
+    FailureKind.CONTEXT: Meaning(blames_model=False, try_again_last=True, wants_context=True),
     FailureKind.REJECTED: Meaning(blames_model=False),
     FailureKind.UNAUTHORIZED: Meaning(opens=True),
     FailureKind.BUSY: Meaning(blames_model=False, shuns_queue=True),
@@ -86,6 +92,7 @@ MEANINGS: dict[FailureKind, Meaning] = {
     FailureKind.TRUNCATED: Meaning(try_again_last=True),
     FailureKind.EMPTY: Meaning(),
     FailureKind.INVALID: Meaning(),
+    FailureKind.REPEATING: Meaning(),
     FailureKind.GARBLED: Meaning(),
 }
 
@@ -93,6 +100,9 @@ MEANINGS: dict[FailureKind, Meaning] = {
 _BY_TEXT: tuple[tuple[re.Pattern[str], FailureKind], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), kind)
     for pattern, kind in (
+        # What a model wrote stands in these two, and in what Go's parser says of it what it says of a request, too.
+        (r"error parsing tool call", FailureKind.INVALID),
+        (r"token repeat limit", FailureKind.REPEATING),
         (
             r"^invalid format|must be of type|invalid char|cannot unmarshal|illegal base64|invalid duration",
             FailureKind.CALLER,
@@ -127,6 +137,8 @@ _BY_STATUS = {
 _BY_CLASS: tuple[tuple[tuple[type[BaseException], ...], FailureKind], ...] = (
     ((EmptyAnswerError,), FailureKind.EMPTY),
     ((InvalidAnswerError,), FailureKind.INVALID),
+    ((RepetitiveAnswerError,), FailureKind.REPEATING),
+    ((PromptCutError,), FailureKind.CONTEXT),
     ((TruncatedStreamError,), FailureKind.TRUNCATED),
     ((GeneratorExit, KeyboardInterrupt, SystemExit, asyncio.CancelledError), FailureKind.CANCELLED),
     ((HostUnreachableError, httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError), FailureKind.UNREACHABLE),
@@ -191,3 +203,31 @@ def _classify_response(status: int, text: str) -> FailureKind:
     if status < 0:  # an error line in the middle of a stream
         return FailureKind.CRASHED
     return FailureKind.REJECTED if 400 <= status < 500 else FailureKind.SERVER  # noqa: PLR2004 (HTTP's own classes)
+
+
+_TOLD = re.compile(r'"n_prompt_tokens\W+(\d+)')
+_ROOM_FOR_ANSWER = 1_024
+_MORE_THAN_USUAL = 4_097
+"""Tokens: what a server gives by itself may be less than is thought, so more than the usual 4096 is asked for."""
+_MARGIN = 1.25
+"""By how much an estimate may be too low."""
+
+
+def context_wanted(error: BaseException | None, expected: int) -> int:
+    """Return how many tokens of context a prompt needs that was too long for a model's.
+
+    Args:
+        error: what said so; some servers tell the prompt's length.
+        expected: the prompt's estimated length, in tokens.
+
+    Example:
+        >>> context_wanted(None, 6000), context_wanted(Exception('{"n_prompt_tokens":9000,"n_ctx":4096}'), 6000)
+        (8524, 10024)
+    """
+    told = _TOLD.search(str(getattr(error, "error", error)))
+    length = int(told[1]) if told and len(told[1]) < _MOST_DIGITS else int(expected * _MARGIN)
+    return max(length + _ROOM_FOR_ANSWER, _MORE_THAN_USUAL)
+
+
+_MOST_DIGITS = 10
+"""A longer number is no length of anything, whatever a server says."""

@@ -17,50 +17,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Self
 
 from routed_ollama.errors import (
     AllModelsFailedError,
     HostUnreachableError,
     NoModelError,
+    PromptCutError,
+    RepetitiveAnswerError,
     describe,
 )
-from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify
-from routed_ollama.types import AttemptRecord, Candidate, MidStream, ModelInfo, OutcomeKind, Recommendation
-
-
-class Marks(Protocol):
-    """When what happened on the wire; see ``routed_ollama.transport.Marks``."""
-
-    sent_at: float | None
-    first_byte_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What an attempt is given.
-
-    Attributes:
-        bounds: its limits of time, for the transport.
-        marks: where the transport notes when the request left and when the answer began.
-        num_ctx: the context to ask for, in tokens; None to leave it to the server.
-    """
-
-    bounds: Any = None
-    marks: Marks | None = None
-    num_ctx: int | None = None
-
-
-class Choice(NamedTuple):
-    """A candidate as the plan needs it."""
-
-    info: ModelInfo
-    resident: bool | None = None
-
-    @property
-    def candidate(self) -> Candidate:
-        """The model and its host."""
-        return self.info.candidate
+from routed_ollama.fallback.choice import Allowance, Choice
+from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify, context_wanted
+from routed_ollama.fallback.repetition import without_copies
+from routed_ollama.fallback.scrutiny import Scrutiny
+from routed_ollama.types import AttemptRecord, Candidate, Message, MidStream, OutcomeKind, Recommendation
 
 
 class Attempt:
@@ -71,7 +42,9 @@ class Attempt:
         info: what is known of the model.
         number: 1 for the first attempt.
         allowance: its limits of time, its marks on the wire, its context.
-        continues: text that was handed out already and is to be gone on from; empty for a fresh answer.
+        continues: text that was handed out already and is to be gone on from; empty for a fresh answer. What was said
+            again and again stands in it once.
+        scrutiny: to be told what the model says, and at its end what the server counted.
         load_seconds: set by the adapter from the server's answer, in seconds.
         unusable: an answer that came whole but cannot be used; returned when nothing better comes.
         whole: whether the last line of a stream has been seen; leaving after it is no cancelling.
@@ -87,6 +60,7 @@ class Attempt:
         self.number = number
         self.allowance = allowance
         self.continues = plan.emitted
+        self.scrutiny = Scrutiny(plan, self)
         self.load_seconds: float | None = None
         self.unusable: Any = None
         self.whole = False
@@ -117,7 +91,17 @@ class Attempt:
 
     def mark_seam(self) -> None:
         """Note that this attempt goes on with an answer that broke off."""
-        self._plan.continued_at.append(len(self.continues))
+        self._plan.continued_at.append(len(self.continues) + self._plan.left_out)
+
+    @property
+    def mendable(self) -> bool:
+        """Whether another model could go on, or begin afresh, if this one failed now."""
+        return self._plan.has_another_than(self) and (not self._plan.committed or self._plan.can_go_on(self))
+
+    @property
+    def replaceable_whole(self) -> bool:
+        """Whether another model's whole answer could take the place of this one's."""
+        return self._plan.has_another_than(self) and (self.replaceable or not self._plan.committed)
 
     def route(self) -> dict[str, Any]:
         """Return the route so far with this attempt as the one that answers."""
@@ -181,7 +165,11 @@ class AttemptPlan:
         sole: whether there is one candidate only, which then fails as the plain class does.
         mid_stream: ``"continue"`` or ``"raise"``; what to do when a model fails after the commit point.
         joinable: whether the answer is plain text that another model can go on with.
-        emitted: the text handed out so far, once a stream broke off.
+        messages: the conversation that is to be answered.
+        emitted: the text handed out so far, once a stream broke off, without what was repeated in it.
+        left_out: characters of what was handed out that are not in ``emitted``.
+        least_context: tokens of context that the next models are to be given, once one had too little.
+        prompt_cut_to: tokens of the prompt that the model was given whose answer stands all the same.
         answered: whether a whole answer was handed out although its connection broke after the last line.
         records: one line per attempt.
     """
@@ -197,7 +185,11 @@ class AttemptPlan:
     sole: bool = False
     mid_stream: MidStream = "continue"
     joinable: bool = True
+    messages: Sequence[Message] = ()
     emitted: str = ""
+    left_out: int = 0
+    least_context: int = 0
+    prompt_cut_to: int | None = None
     committed: bool = False
     answered: bool = False
     continued_at: list[int] = field(default_factory=list)
@@ -217,12 +209,25 @@ class AttemptPlan:
     def __iter__(self) -> Iterator[Attempt]:
         self._queue, self._passed_over = list(self.choices), []
         number = 0
-        while not self.answered and (self.max_attempts is None or number < self.max_attempts):
+        while not self.answered and self._may_ask(number):
             choice = self._next()
             if choice is None:
                 return
             number += 1
             yield Attempt(self, choice, number, self.allow(choice))
+
+    def _may_ask(self, asked: int) -> bool:
+        return self.max_attempts is None or asked < self.max_attempts
+
+    def has_another_than(self, attempt: Attempt) -> bool:
+        """Whether another model that nothing is held against could be asked after this one."""
+        return self._may_ask(attempt.number) and any(c.candidate != attempt.candidate for c in self._queue)
+
+    def can_go_on(self, attempt: Attempt) -> bool:
+        """Whether another model may follow an attempt of which something was handed out."""
+        if attempt.handed_out is None or self.mid_stream == "raise":
+            return False
+        return self.joinable or attempt.replaceable or not attempt.handed_out()
 
     def _next(self) -> Choice | None:
         while self._queue:
@@ -264,13 +269,18 @@ class AttemptPlan:
         self.on_settled(attempt)
 
     def _may_continue(self, attempt: Attempt) -> bool:
-        if attempt.handed_out is None or self.mid_stream == "raise":
+        if not self.can_go_on(attempt):
             return False
-        self.emitted = "" if attempt.replaceable else attempt.handed_out()
-        if self.emitted and not self.joinable:
-            return False
+        self._emit("" if attempt.replaceable or attempt.handed_out is None else attempt.handed_out(), attempt.error)
         # With nobody left, a failed continuation ends in the error that lists all attempts, a first failure in its own.
         return bool(self._queue or self._passed_over) or len(self.errors) > 1
+
+    def _emit(self, text: str, error: BaseException | None) -> None:
+        """Note what stands; a model that read how it is repeated would repeat it further."""
+        self.emitted = text
+        if isinstance(error, RepetitiveAnswerError) and error.size:
+            self.emitted = without_copies(text, error.size)
+            self.left_out += len(text) - len(self.emitted)
 
     def _rearrange(self, attempt: Attempt, meaning: Meaning) -> None:
         """Take from what is left what this failure makes pointless, and put last what it makes unlikely."""
@@ -281,10 +291,21 @@ class AttemptPlan:
             self._keep(lambda c: c.info.host != host)
         if meaning.shuns_queue:
             self._queue.sort(key=lambda c: (c.candidate in self._retried, c.info.host == host and not c.resident))
+        again = meaning.try_again_last
+        if meaning.wants_context:
+            again = self._give_more_context(attempt)
         afresh = attempt.replaceable or not self.committed
-        if meaning.try_again_last and attempt.candidate not in self._retried and afresh:
+        if again and attempt.candidate not in self._retried and afresh:
             self._retried.add(attempt.candidate)
             self._queue.append(attempt.choice)
+
+    def _give_more_context(self, attempt: Attempt) -> bool:
+        """Let longer contexts come first, and be given; whether the same model is worth one more try with more."""
+        had = attempt.info.context_length
+        wanted = context_wanted(attempt.error, self.recommendation.task.prompt_tokens)
+        self._queue.sort(key=lambda c: (c.candidate in self._retried, 0 < c.info.context_length <= had))
+        self.least_context = max(self.least_context, wanted)
+        return not isinstance(attempt.error, PromptCutError) and (had == 0 or had >= wanted)
 
     def _keep(self, worthwhile: Callable[[Choice], bool]) -> None:
         self._queue = list(filter(worthwhile, self._queue))
@@ -335,6 +356,8 @@ class AttemptPlan:
             "decision_seconds": rec.decision_seconds,
             "attempts": [record.to_dict() for record in records],
         }
+        if self.prompt_cut_to is not None:
+            route["prompt_cut_to"] = self.prompt_cut_to
         if self.continued_at:
             route["continued_at"] = self.continued_at[0] if len(self.continued_at) == 1 else list(self.continued_at)
         return route
