@@ -5,6 +5,7 @@ from routed_ollama.fallback.continuation import OverlapTrimmer, continuation_mes
 from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify
 from routed_ollama.fallback.loops import ChunkView, acall, astream, call, stream
 from routed_ollama.fallback.plan import Attempt, AttemptPlan, unreachable_message
+from routed_ollama.fallback.tools import OfferedTools
 
 __all__ = [
     "MEANINGS",
@@ -15,6 +16,7 @@ __all__ = [
     "ChunkView",
     "FailureKind",
     "Meaning",
+    "OfferedTools",
     "OverlapTrimmer",
     "acall",
     "astream",
