@@ -113,8 +113,7 @@ class OllamaHost:
         path: str,
         body: Mapping[str, Any] | None = None,
         *,
-        read: float = _READ_SECONDS,
-        whole: float = _SECONDS,
+        seconds: float | None = None,
     ) -> _Answer:
         client = self._http()
         request = client.build_request(
@@ -122,11 +121,11 @@ class OllamaHost:
             path,
             json=body,
             headers={"Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(read, connect=_CONNECT_SECONDS),
+            timeout=httpx.Timeout(seconds or _READ_SECONDS, connect=_CONNECT_SECONDS),
             extensions={"trace": _bound_reads},
         )
         try:
-            with _within(whole):
+            with _within(seconds or _SECONDS):
                 response = _followed(client, request)
                 try:
                     return _Answer(response.status_code, _body_of(response))
@@ -183,7 +182,7 @@ class OllamaHost:
         body: dict[str, Any] = {"model": model, "messages": [], "stream": False}
         if keep_alive is not None:
             body["keep_alive"] = keep_alive
-        answer = self._ask("POST", "/api/chat", body, read=_LOAD_SECONDS, whole=_LOAD_SECONDS)
+        answer = self._ask("POST", "/api/chat", body, seconds=_LOAD_SECONDS)
         if answer.failed:
             raise HostUnreachableError(f"{self.url} could not load {model}: {answer.words}")
 
