@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -33,6 +34,7 @@ from routed_ollama.cli import main
 from routed_ollama.errors import escaped
 from routed_ollama.ollama_api import OllamaHost
 from routed_ollama.testing import OllamaServer
+from routed_ollama.transport import _guard
 
 GOOD = "good:7b"
 MEGABYTE = 2**20
@@ -434,6 +436,20 @@ def test_a_charset_is_not_believed(charset: str, asked) -> None:
 
     router, _ = asked(tags=tags)
     assert router.recommend_model("Hello").model == GOOD
+
+
+def test_an_answer_without_end_is_left(asked, monkeypatch) -> None:
+    """Line after line, each of them as it should be."""
+    monkeypatch.setattr(_guard, "MAX_ANSWER", 2 * MEGABYTE)
+    sent = Sent()
+    line = json.dumps({"model": GOOD, "message": {"role": "assistant", "content": "x" * 5_000}, "done": False}).encode()
+    router, _ = asked(chat=flood(sent, line + b"\n", Content_Type="application/x-ndjson"))
+    agent = create_agent("developer", router=router)
+    with pytest.raises(InvalidAnswerError, match="longer than 2 MiB"):
+        agent.generate("Hello")
+    with pytest.raises(InvalidAnswerError, match="longer than 2 MiB"):
+        asyncio.run(agent.agenerate("Hello"))
+    assert sent.over.wait(10.0)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import stat
 import sys
 from pathlib import Path
@@ -334,3 +335,16 @@ def test_a_link_to_something_else_is_not_overwritten(tmp_path: Path) -> None:
     store.save_state("a", {"b": 1})
     store.close()
     assert precious.read_text() == "do not touch\n" * 1_000
+
+
+# --- the page that says all this --------------------------------------------------------------------------------------
+
+TESTS = Path(__file__).parent.parent
+PAGE = TESTS.parent / "docs" / "threat-model.md"
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    named = set(re.findall(r"`([\w/]+\.py)::(\w+)`", PAGE.read_text(encoding="utf-8")))
+    assert len(named) > 20
+    sources = {file: (TESTS / file).read_text(encoding="utf-8") for file, _ in named}
+    assert [name for file, name in named if f"def {name}(" not in sources[file]] == []
