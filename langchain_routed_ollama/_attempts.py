@@ -19,7 +19,7 @@ from langchain_core.outputs import ChatGenerationChunk, LLMResult
 from langchain_ollama import ChatOllama
 
 from langchain_routed_ollama._candidates import Candidates
-from langchain_routed_ollama._messages import CHUNKS, continued, joined, merged
+from langchain_routed_ollama._messages import CHUNKS, continued, going_on, joined, merged
 from langchain_routed_ollama.callbacks import METADATA_KEY
 from langchain_routed_ollama.errors import NoData
 from langchain_routed_ollama.structured import AnswerCheck
@@ -68,12 +68,13 @@ class Request:
         options = self.kwargs.get("options")
         return self.candidates.chat(attempt.candidate, attempt.allowance.num_ctx if options is None else None)
 
-    def arguments(self, attempt: Attempt) -> dict[str, Any]:
+    def arguments(self, attempt: Attempt, inner: ChatOllama) -> dict[str, Any]:
         """Return the call's keyword arguments for an attempt."""
         options, num_ctx = self.kwargs.get("options"), attempt.allowance.num_ctx
-        if options is None or num_ctx is None or "num_ctx" in options:
-            return dict(self.kwargs)
-        return {**self.kwargs, "options": {**options, "num_ctx": num_ctx}}
+        given = dict(self.kwargs)
+        if options is not None and num_ctx is not None and "num_ctx" not in options:
+            given["options"] = {**options, "num_ctx": num_ctx}
+        return going_on(given, attempt, inner, self.stop) if attempt.continues else given
 
 
 @dataclass
@@ -178,7 +179,7 @@ def send_stream(request: Request, attempt: Attempt, answer: Answer | None = None
     """Ask an attempt's model for a stream. The end event comes before the last chunk is handed out."""
     with _run(request, attempt) as run:
         stream = run.inner._stream(  # noqa: SLF001
-            continued(request.messages, attempt), request.stop, **request.arguments(attempt)
+            continued(request.messages, attempt), request.stop, **request.arguments(attempt, run.inner)
         )
         events = _StreamEvents(request, run, answer or Answer(joined))
         with closing(stream) as chunks:  # type: ignore[type-var]
@@ -198,7 +199,7 @@ async def asend_stream(
     """Async form of ``send_stream``."""
     with _run(request, attempt) as run:
         stream = run.inner._astream(  # noqa: SLF001
-            continued(request.messages, attempt), request.stop, **request.arguments(attempt)
+            continued(request.messages, attempt), request.stop, **request.arguments(attempt, run.inner)
         )
         events = _StreamEvents(request, run, answer or Answer(joined))
         async with aclosing(stream) as chunks:  # type: ignore[type-var]

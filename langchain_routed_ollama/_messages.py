@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_ollama import ChatOllama
 
 from routed_ollama import Attempt, AttemptPlan, Candidate, Message, continuation_messages, seconds, with_tag
 
@@ -76,6 +78,30 @@ def continued(messages: list[BaseMessage], attempt: Attempt) -> list[BaseMessage
     return [*messages, *(kinds[role](content=text) for role, text in added)]
 
 
+def going_on(
+    arguments: Mapping[str, Any], attempt: Attempt, inner: ChatOllama, stop: list[str] | None
+) -> dict[str, Any]:
+    """Return a call's keyword arguments for a model that goes on with an answer.
+
+    It is given what is left of the answer's limit, and does not think: that was done before the answer began.
+
+    Args:
+        arguments: those of a fresh call.
+        attempt: goes on.
+        inner: the plain model that is called.
+        stop: stop sequences of the call.
+    """
+    made, options = dict(arguments), arguments.get("options")
+    if options is None:
+        options = inner._chat_params([], stop)["options"]  # noqa: SLF001 (what the plain class would send)
+    limit = options.get("num_predict")
+    if (left := attempt.left_of(limit)) != limit:
+        made["options"] = {**options, "num_predict": left}
+    if "thinking" in attempt.info.flags or arguments.get("reasoning", inner.reasoning):
+        made["reasoning"] = False
+    return made
+
+
 class LangChainChunks:
     """How the core's loops look at LangChain's chunks; see ``routed_ollama.ChunkView``."""
 
@@ -108,8 +134,16 @@ class LangChainChunks:
         """Put the route into its metadata. One chunk carries it: metadata of chunks is added up when they are."""
         info = chunk.generation_info or {}
         attempt.load_seconds = seconds(info.get("load_duration"))
+        attempt.prompt_tokens, attempt.output_tokens = info.get("prompt_eval_count"), info.get("eval_count")
         chunk.message.response_metadata = {**chunk.message.response_metadata, "routing": attempt.route()}
-        return chunk
+        total = attempt.usage()
+        if total is None:
+            return chunk
+        usage = UsageMetadata(
+            input_tokens=total.prompt_tokens, output_tokens=total.output_tokens, total_tokens=sum(total)
+        )  # of all who had a part; what the last of them took stands in its own message
+        message = chunk.message.model_copy(update={"usage_metadata": usage})
+        return ChatGenerationChunk(message=message, generation_info=chunk.generation_info)
 
 
 CHUNKS = LangChainChunks()

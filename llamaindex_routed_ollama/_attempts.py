@@ -19,7 +19,7 @@ from llama_index.core.instrumentation.span import active_span_id
 from llama_index.llms.ollama import Ollama
 
 from llamaindex_routed_ollama._candidates import Candidates
-from llamaindex_routed_ollama._messages import CHUNKS, continued, line_of, usable
+from llamaindex_routed_ollama._messages import CHUNKS, continued, going_on, line_of, usable
 from llamaindex_routed_ollama.callbacks import EVENT_KEY, PerformanceEventHandler
 from llamaindex_routed_ollama.events import AttemptFailedEvent, dispatcher
 from routed_ollama import (
@@ -174,6 +174,12 @@ class _Run:
     def messages(self) -> Sequence[ChatMessage]:
         return continued(self.request.messages, self.attempt)
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the caller passed; one that goes on with an answer does not think."""
+        given = self.request.kwargs
+        return {name: value for name, value in given.items() if name != "think"} if self.attempt.continues else given
+
     def whole(self, response: ChatResponse) -> ChatResponse:
         """Refuse an answer that is empty, or not as asked."""
         line = line_of(response)
@@ -207,6 +213,8 @@ def _run(request: Request, attempt: Attempt) -> _Run:
     update: dict[str, Any] = {"callback_manager": events}
     if request.rate_limiter is not None:
         update["rate_limiter"] = request.rate_limiter
+    if attempt.continues:
+        update |= going_on(plain, attempt)
     return _Run(request, attempt, plain.model_copy(update=update), events)
 
 
@@ -254,7 +262,7 @@ def send_stream(request: Request, attempt: Attempt) -> Generator[ChatResponse]:
     """Ask an attempt's model for a stream. The end event comes before the last chunk is handed out."""
     run = _run(request, attempt)
     with request.inside():
-        stream = run.inner.stream_chat(run.messages, **request.kwargs)
+        stream = run.inner.stream_chat(run.messages, **run.arguments)
     with closing(stream) as chunks:
         with bounded(attempt):
             chunk = next(chunks, None)
@@ -273,7 +281,7 @@ async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[Cha
     """Async form of ``send_stream``."""
     run = _run(request, attempt)
     with request.inside():
-        stream = await run.inner.astream_chat(run.messages, **request.kwargs)
+        stream = await run.inner.astream_chat(run.messages, **run.arguments)
     async with aclosing(stream) as chunks:
         with bounded(attempt):
             chunk = await anext(chunks, None)

@@ -14,6 +14,7 @@ from llama_index.core.base.llms.types import (
     ThinkingBlock,
     ToolCallBlock,
 )
+from llama_index.llms.ollama import Ollama
 
 from routed_ollama import Attempt, Candidate, Conversations, Message, continuation_messages, fingerprint, seconds
 
@@ -91,6 +92,18 @@ def continued(messages: Sequence[ChatMessage], attempt: Attempt) -> Sequence[Cha
     return [*messages, *(ChatMessage(content=text, role=MessageRole(role)) for role, text in added)]
 
 
+def going_on(plain: Ollama, attempt: Attempt) -> dict[str, Any]:
+    """Return the fields in which a model that goes on with an answer differs from the plain one.
+
+    It is given what is left of the answer's limit, and does not think: that was done before the answer began.
+    """
+    options = plain.additional_kwargs
+    limit = options.get("num_predict")
+    left = attempt.left_of(limit)
+    fields: dict[str, Any] = {} if left == limit else {"additional_kwargs": {**options, "num_predict": left}}
+    return {**fields, "thinking": False} if "thinking" in attempt.info.flags or plain.thinking else fields
+
+
 def line_of(response: ChatResponse | None) -> Mapping[str, Any]:
     """Return Ollama's own line of a response; of none, one that is not the last."""
     raw = None if response is None else response.raw
@@ -144,8 +157,13 @@ class LlamaIndexChunks:
         """Put the route into what it carries of Ollama's line."""
         line = line_of(chunk)
         attempt.load_seconds = seconds(line.get("load_duration"))
+        attempt.prompt_tokens, attempt.output_tokens = line.get("prompt_eval_count"), line.get("eval_count")
         chunk.raw = {**line, "routing": attempt.route()}
-        return chunk
+        total = attempt.usage()
+        if total is None:
+            return chunk
+        usage = _usage(*total)  # of all who had a part; what the last of them took stands in Ollama's own counts
+        return chunk.model_copy(update={"raw": {**chunk.raw, "usage": usage}})
 
 
 class ValueChunks(LlamaIndexChunks):
@@ -163,6 +181,15 @@ class JsonChunks(ValueChunks):
     def usable(self, chunk: ChatResponse, /) -> bool:
         """Whether an object or an array may begin in it."""
         return any(bracket in (chunk.delta or "") for bracket in "{[")
+
+
+def _usage(prompt_tokens: int, output_tokens: int) -> dict[str, int]:
+    """As the plain class writes it."""
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": prompt_tokens + output_tokens,
+    }
 
 
 CHUNKS = LlamaIndexChunks()

@@ -375,10 +375,15 @@ class AttemptRecord:
     seconds: float = 0.0
     load_seconds: float | None = None
     first_token_seconds: float | None = None
+    prompt_tokens: int | None = None
+    """What it took, where several models had a part in the answer; else the answer's own figures say it."""
+    output_tokens: int | None = None
+    estimated: bool = False
+    """Whether the tokens are counted by the router: a stream that breaks off brings no figures."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {
+        record: dict[str, Any] = {
             "model": self.model,
             "host": self.host,
             "outcome": self.outcome.value,
@@ -387,3 +392,10 @@ class AttemptRecord:
             "load_seconds": self.load_seconds,
             "first_token_seconds": self.first_token_seconds,
         }
+        if self.output_tokens is not None:
+            record |= {
+                "prompt_tokens": self.prompt_tokens,
+                "output_tokens": self.output_tokens,
+                "estimated": self.estimated,
+            }
+        return record

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -26,6 +27,7 @@ from routed_ollama import (
     acall,
     astream,
     call,
+    estimate_tokens,
     stream,
 )
 from routed_ollama.fallback import Choice
@@ -54,7 +56,8 @@ class View:
         return {**chunk, "text": text}
 
     def with_route(self, chunk: Chunk, attempt: Attempt, /) -> Chunk:
-        return {**chunk, "route": attempt.route()}
+        attempt.prompt_tokens, attempt.output_tokens = chunk.get("counts", (None, None))
+        return {**chunk, "route": attempt.route(), "usage": attempt.usage()}
 
 
 Part = str | Chunk | BaseException
@@ -427,7 +430,8 @@ def test_a_continuation_of_which_nothing_was_handed_out_leaves_no_seam(ask: Ask)
 def test_what_follows_a_tool_call_keeps_its_order(ask: Ask) -> None:
     models = Models({"a": ["Wait. ", CALL, "There. ", {"thinking": "Hm"}, OTHER_CALL, DONE]})
     chunks = ask(plan_of("a"), models)
-    assert [{**chunk, "route": None} for chunk in chunks] == [{**chunk, "route": None} for chunk in models.sent]
+    own = {"route": None, "usage": None}
+    assert [{**chunk, **own} for chunk in chunks] == [{**chunk, **own} for chunk in models.sent]
 
 
 def test_a_tool_call_is_handed_out_with_the_last_line_and_text_before_it_at_once() -> None:
@@ -454,6 +458,138 @@ def test_with_nobody_left_a_broken_tool_call_is_the_models_own_error(ask: Ask) -
     with pytest.raises(httpx.ReadTimeout) as caught:
         ask(plan_of("a"), Models({"a": [CALL, error]}))
     assert caught.value is error
+
+
+# A continuation that says nothing
+
+
+@both_streams
+@pytest.mark.parametrize("nothing", [[DONE], [" ", "\n", DONE], ["", DONE]], ids=["at once", "white", "empty"])
+def test_a_continuation_that_says_nothing_is_followed_by_the_next(ask: Ask, nothing: list[Part]) -> None:
+    models = Models({"a": ["One, ", OSError("cut")], "b": nothing, "c": ["two.", DONE]})
+    chunks = ask(plan_of("abc"), models)
+    assert text_of(chunks) == "One, two."
+    assert models.asked[-1] == ("c", "One, ")
+    assert [attempt["outcome"] for attempt in chunks[-1]["route"]["attempts"]] == ["failed", "failed", "ok"]
+    assert chunks[-1]["route"]["continued_at"] == 5
+
+
+@both_streams
+def test_when_nobody_adds_anything_the_answer_ends_as_it_stands(ask: Ask) -> None:
+    plan, models = plan_of("abc"), Models({"a": ["One.", OSError("cut")], "b": [" ", DONE], "c": [DONE]})
+    chunks = ask(plan, models)
+    assert text_of(chunks) == "One."
+    assert chunks[-1]["done"]
+    assert "continued_at" not in chunks[-1]["route"]
+    assert [record.outcome for record in plan.records] == [OutcomeKind.FAILED] * 3
+
+
+@both_streams
+def test_what_was_empty_before_the_answer_began_does_not_end_it(ask: Ask) -> None:
+    models = Models({"a": [" ", DONE], "b": ["One, ", OSError("cut")], "c": [OSError("cut")]})
+    with pytest.raises(AllModelsFailedError):
+        ask(plan_of("abc"), models)
+
+
+@both_streams
+def test_a_model_that_finds_its_message_open_and_ends_it_at_once_finds_the_answer_whole(ask: Ask) -> None:
+    plan, models = plan_of("abc"), Models({"a": ["One.", OSError("cut")], "b": [DONE], "c": ["Two.", DONE]})
+    plan.choices = [Choice(replace(choice.info, continues_prefill=True)) for choice in plan.choices]
+    chunks = ask(plan, models)
+    assert text_of(chunks) == "One."
+    assert chunks[-1]["route"]["model"] == "b"
+    assert [name for name, _ in models.asked] == ["a", "b"]
+
+
+@both_streams
+def test_the_reasoning_of_a_continuation_is_left_out_and_says_something_all_the_same(ask: Ask) -> None:
+    thought: Chunk = {"thinking": "I am to go on."}
+    models = Models({"a": [{"thinking": "Hm"}, LONG, OSError("cut")], "b": [thought, "the lazy", " dog.", DONE]})
+    chunks = ask(plan_of("ab"), models)
+    assert [chunk["thinking"] for chunk in chunks if chunk.get("thinking")] == ["Hm"]
+    assert text_of(chunks) == LONG + "the lazy dog."
+
+
+# What it took
+
+
+def counted(prompt: int, output: int) -> Chunk:
+    return {"done": True, "counts": (prompt, output)}
+
+
+TASK = TaskCharacteristics(prompt_tokens=30)
+
+
+def parts_of(chunks: list[Chunk]) -> list[tuple[Any, ...]]:
+    names = ("model", "prompt_tokens", "output_tokens", "estimated")
+    return [tuple(part.get(name) for name in names) for part in chunks[-1]["route"]["attempts"]]
+
+
+@both_streams
+def test_of_a_joined_answer_every_part_is_counted_and_what_is_estimated_says_so(ask: Ask) -> None:
+    plan = plan_of("abcd")
+    plan.recommendation = Recommendation("request", TASK, ())
+    models = Models(
+        {
+            "a": ["", {"thinking": "Hm"}, "The quick ", "brown fox ", "jumps ", CALL, OSError("cut")],
+            "b": [OSError("before a word")],
+            "c": ["fox ", "jumps over ", "the ", "lazy ", OSError("cut")],
+            "d": [{"thinking": "On"}, "dog", ".", counted(50, 4)],
+        }
+    )
+    chunks = ask(plan, models)
+    assert text_of(chunks) == "The quick brown fox jumps over the lazy dog."
+    stood = estimate_tokens("The quick brown fox jumps ")
+    assert parts_of(chunks) == [
+        ("a", 30, 5, True),
+        ("b", None, None, None),
+        ("c", 30 + stood, 4, True),
+        ("d", 50, 4, False),
+    ]
+    assert chunks[-1]["usage"] == (30 + 30 + stood + 50, 5 + 4 + 4)
+
+
+@both_streams
+def test_an_answer_that_one_model_gave_is_counted_by_its_server_alone(ask: Ask) -> None:
+    models = Models({"a": [" ", OSError("cut")], "b": ["One.", counted(9, 1)]})
+    chunks = ask(plan_of("ab"), models)
+    assert chunks[-1]["usage"] is None
+    assert parts_of(chunks) == [("a", None, None, None), ("b", None, None, None)]
+
+
+@both_streams
+def test_what_the_last_server_does_not_count_is_estimated_too(ask: Ask) -> None:
+    models = Models({"a": ["One, ", OSError("cut")], "b": ["two", ".", DONE]})
+    chunks = ask(plan_of("ab"), models)
+    assert parts_of(chunks) == [("a", 0, 1, True), ("b", estimate_tokens("One, "), 2, True)]
+    assert chunks[-1]["usage"] == (estimate_tokens("One, "), 3)
+
+
+@both_streams
+def test_what_a_fresh_answer_takes_the_place_of_has_no_part_in_it(ask: Ask) -> None:
+    models = Models({"a": ["[1, ", OSError("cut")], "b": ["[1, 2]", counted(9, 3)]})
+    chunks = ask(plan_of("ab", joinable=False), models, replaces=True)
+    assert chunks[-1]["usage"] is None
+
+
+def test_a_limit_holds_for_the_whole_answer() -> None:
+    left: list[Any] = []
+
+    def send(attempt: Attempt) -> Generator[Chunk]:
+        left.append([attempt.left_of(limit) for limit in (100, 3, -1, None, "many")])
+        yield from models.stream(attempt)
+
+    models = Models(
+        {
+            "a": ["One, ", "two, ", "three, ", OSError("cut")],
+            "b": ["two, ", "three, ", "four, ", "five, ", OSError("cut")],
+            "c": ["six.", DONE],
+        }
+    )
+    assert text_of(stream(plan_of("abc"), send, View())) == "One, two, three, four, five, six."
+    assert left[0] == [100, 3, -1, None, "many"]
+    assert left[1] == [97, 1, -1, None, "many"]
+    assert left[2] == [97 - estimate_tokens("four, five, "), 1, -1, None, "many"]
 
 
 # Chunks that replace what stood before

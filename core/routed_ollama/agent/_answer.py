@@ -64,8 +64,13 @@ class Pieces:
         return replace(chunk, text=text)
 
     def with_route(self, chunk: Piece, attempt: Attempt, /) -> Piece:
-        """Return the last piece with the route."""
-        return replace(chunk, routing=attempt.route())
+        """Return the last piece with the route, and with the figures of all who had a part in the answer."""
+        final = dict(chunk.final or {})
+        attempt.prompt_tokens, attempt.output_tokens = final.get("prompt_eval_count"), final.get("eval_count")
+        routing, total = attempt.route(), attempt.usage()
+        if total is not None:
+            final |= {"prompt_eval_count": total.prompt_tokens, "eval_count": total.output_tokens}
+        return replace(chunk, final=final, routing=routing)
 
 
 class AgentResponse(str):  # noqa: SLOT000 (copies and pickles keep what is in its dictionary)
@@ -77,7 +82,8 @@ class AgentResponse(str):  # noqa: SLOT000 (copies and pickles keep what is in i
     Attributes:
         routing: who was asked and why, as plain JSON values: ``model``, ``task_type``, ``reason``, ``attempts``, ...
         thinking: the model's reasoning, where it showed some.
-        prompt_tokens, output_tokens: as Ollama counted them; None when it did not.
+        prompt_tokens, output_tokens: as Ollama counted them; None when it did not. Where one model went on with what
+            another had begun, of both: ``routing["attempts"]`` says how many were each's, and which are estimated.
         done_reason: why the model stopped: ``stop``, or ``length`` when the answer was cut at a limit.
 
     Example:

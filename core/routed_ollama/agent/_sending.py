@@ -44,7 +44,18 @@ class Request:
         options, num_ctx = dict(settings.options), attempt.allowance.num_ctx
         if num_ctx is not None:
             options.setdefault("num_ctx", num_ctx)
-        return {"model": attempt.model, "messages": sent, "options": options, **settings.fields}
+        return {"model": attempt.model, "messages": sent, "options": options, **self._fields(attempt, options)}
+
+    def _fields(self, attempt: Attempt, options: dict[str, Any]) -> dict[str, Any]:
+        """What is sent beside the options; one that goes on with an answer is given what is left of its limit.
+
+        And it does not think: that was done before the answer began.
+        """
+        fields = dict(self.asked.settings.fields)
+        if attempt.continues:
+            options.update({"num_predict": attempt.left_of(options["num_predict"])} if "num_predict" in options else {})
+            fields.update({"think": False} if "thinking" in attempt.info.flags or fields.get("think") else {})
+        return fields
 
     def _messages(self, attempt: Attempt) -> list[Message]:
         """Return the conversation, with as much of the memory as this attempt's model takes."""

@@ -1,10 +1,11 @@
 """The attempt plan, what each failure means, and the four loops."""
 
 from routed_ollama.fallback.choice import Allowance, Choice
-from routed_ollama.fallback.continuation import OverlapTrimmer, continuation_messages
+from routed_ollama.fallback.continuation import continuation_messages
 from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify
 from routed_ollama.fallback.loops import ChunkView, acall, astream, call, stream
 from routed_ollama.fallback.plan import Attempt, AttemptPlan, unreachable_message
+from routed_ollama.fallback.seam import OverlapTrimmer
 from routed_ollama.fallback.tools import OfferedTools
 
 __all__ = [

@@ -1,21 +1,20 @@
-"""How an answer that broke off is joined with its continuation. Pure text work.
-
-A continuation may repeat the end of what stands already, or begin the whole answer anew; both are trimmed, and nothing
-else is touched: the joined text is exactly what was handed out plus what the next model added.
-"""
+"""How a model is asked to go on with an answer that broke off. Pure text work; see ``seam`` for what becomes of it."""
 
 from __future__ import annotations
 
-MIN_OVERLAP = 12
-"""Characters. A shorter repetition is likelier to be meant: "very, very", a closing bracket, an indentation."""
+import re
+from typing import Final
 
-MAX_OVERLAP = 2_000
-"""Characters that are held back at most while a continuation still repeats what stands."""
+_LAST_WORDS: Final = re.compile(r"\S+(?:\s+\S+){0,7}\s*\Z")
+_MOST_WORDS: Final = 80
+"""Characters of them."""
 
-INSTRUCTION = (
-    "Your last message was cut off. Go on from exactly where it stops, with the very next characters. "
-    "Repeat nothing, comment on nothing, and do not begin anew."
+_INSTRUCTION: Final = (
+    "Your last message was cut off. Finish it: begin by repeating its last words exactly, then go on from there. "
+    "Comment on nothing, and do not begin anew. Its last words are:\n\n{words}"
 )
+"""A model begins a new message as it begins a word, and with whole words. So it is asked for the last words once more:
+they show where a word was cut and where a space is due, and are left out again."""
 
 
 def continuation_messages(emitted: str, *, prefill: bool) -> tuple[tuple[str, str], ...]:
@@ -29,60 +28,15 @@ def continuation_messages(emitted: str, *, prefill: bool) -> tuple[tuple[str, st
     Example:
         >>> continuation_messages("one, two,", prefill=True)
         (('assistant', 'one, two,'),)
+        >>> continuation_messages("one, two,", prefill=False)[1][1].splitlines()[-1]
+        'one, two,'
     """
     if prefill:
         return (("assistant", emitted),)
-    return (("assistant", emitted), ("user", INSTRUCTION))
+    return (("assistant", emitted), ("user", _INSTRUCTION.format(words=_last_words(emitted))))
 
 
-class OverlapTrimmer:
-    """Takes a continuation piece by piece and gives back what is new of it.
-
-    Pieces are held back only while they may still turn out to repeat what stands.
-
-    Args:
-        emitted: what was handed out before the continuation.
-
-    Example:
-        >>> trimmer = OverlapTrimmer("The quick brown fox")
-        >>> trimmer.feed("quick brown "), trimmer.feed("fox jumps"), trimmer.flush()
-        ('', ' jumps', '')
-    """
-
-    def __init__(self, emitted: str) -> None:
-        self._emitted = emitted
-        self._tail = emitted[-MAX_OVERLAP:]
-        self._held = ""
-        self._decided = not emitted
-
-    def feed(self, piece: str) -> str:
-        """Return the part of the continuation that is known to be new after this piece."""
-        if self._decided:
-            return piece
-        self._held += piece
-        if self._may_grow():
-            return ""
-        return self.flush()
-
-    def flush(self) -> str:
-        """Return what was held back and is new; the continuation has ended or can be told apart."""
-        self._decided = True
-        held, self._held = self._held, ""
-        return held[self._overlap(held) :]
-
-    def _may_grow(self) -> bool:
-        held = self._held
-        if len(held) >= len(self._emitted):
-            return False
-        if self._emitted.startswith(held):
-            return True
-        return held in self._tail
-
-    def _overlap(self, held: str) -> int:
-        whole = len(self._emitted)
-        if whole >= MIN_OVERLAP and held.startswith(self._emitted):
-            return whole
-        for size in range(min(len(held), len(self._tail)), MIN_OVERLAP - 1, -1):
-            if self._tail.endswith(held[:size]):
-                return size
-        return 0
+def _last_words(emitted: str) -> str:
+    end = emitted.rstrip()[-_MOST_WORDS:]
+    words = _LAST_WORDS.search(end)
+    return words[0] if words else end

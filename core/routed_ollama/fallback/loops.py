@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, closing
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
+from routed_ollama.analysis import estimate_tokens
 from routed_ollama.errors import EmptyAnswerError, TruncatedStreamError
-from routed_ollama.fallback.continuation import OverlapTrimmer
 from routed_ollama.fallback.plan import Attempt, AttemptPlan
+from routed_ollama.fallback.seam import OverlapTrimmer
+from routed_ollama.fallback.usage import Taken
 
 R = TypeVar("R")
 C = TypeVar("C")
@@ -142,11 +144,15 @@ class _Pump(Generic[C]):
         self._hold = hold
         self._held: list[C] = []
         self._out: list[C] = []
-        self._trimmer = OverlapTrimmer(attempt.continues) if attempt.continues else None
+        self._asked = not attempt.info.continues_prefill
+        self._trimmer = OverlapTrimmer(attempt.continues, asked=self._asked) if attempt.continues else None
+        self._left_out = 0
+        self._says_something = False
         self._passing = False
         self._withholding = False
         attempt.replaceable = replaces
         attempt.handed_out = self._handed_out
+        attempt.taken = self._taken
 
     def feed(self, chunk: C) -> Sequence[C]:
         """Take a chunk; return those to hand out. On the way of every token, so it does next to nothing."""
@@ -169,13 +175,26 @@ class _Pump(Generic[C]):
         return self._release() if ready else ()
 
     def _new_part(self, chunk: C, trimmer: OverlapTrimmer) -> C | None:
-        """Return a continuation's chunk with what is new of its text; None while that is nothing, or unknown."""
-        text = trimmer.feed(self._view.text(chunk))
-        if self._view.done(chunk) or not self._view.joinable(chunk):
+        """Return a continuation's chunk with what is new of its text; None while that is nothing, or unknown.
+
+        Its own reasoning is about going on, and would stand in the midst of the answer: it is left out.
+
+        Raises:
+            EmptyAnswerError: it has ended, and the model said nothing. One that has found its own message open, and
+                ends it at once, finds the answer whole.
+        """
+        view = self._view
+        self._says_something = self._says_something or view.usable(chunk)
+        text = trimmer.feed(view.text(chunk))
+        if view.done(chunk) or not view.joinable(chunk):
             text += trimmer.flush()
         elif not text:
+            self._left_out += self._tokens([chunk])
             return None
-        return self._view.with_text(chunk, text)
+        new = view.with_text(chunk, text)
+        if self._asked and not self._says_something:
+            self._refuse([], new)
+        return new
 
     def _release(self) -> list[C]:
         """Hand out what was held; the first time it is the commit point, or the seam of a continuation."""
@@ -207,12 +226,28 @@ class _Pump(Generic[C]):
         if not self._held:
             return ()
         if not any(self._view.usable(chunk) for chunk in chunks):
-            attempt.unusable = [*chunks[:-1], self._view.with_route(chunks[-1], attempt)]
-            raise EmptyAnswerError(f"{attempt.model} answered with nothing.")
+            self._refuse(chunks[:-1], chunks[-1])
         return self._release()
 
+    def _refuse(self, before: list[C], last: C) -> NoReturn:
+        """Refuse an answer that holds nothing; should nobody do better, it is all there is."""
+        self._attempt.unusable = [*before, self._view.with_route(last, self._attempt)]
+        raise EmptyAnswerError(f"{self._attempt.model} answered with nothing.")
+
     def _handed_out(self) -> str:
-        return self._attempt.continues + "".join(map(self._view.text, self._out))
+        return self._attempt.continues + self._own_text()
+
+    def _own_text(self) -> str:
+        return "".join(map(self._view.text, self._out))
+
+    def _taken(self) -> Taken:
+        """Tokens so far. Chunks of a continuation may hold several, whose text was held back."""
+        out = self._tokens(self._out)
+        generated = out + self._tokens(self._held) + self._left_out
+        return Taken(estimate_tokens(self._own_text()) if out and self._left_out else out, generated)
+
+    def _tokens(self, chunks: Sequence[C]) -> int:
+        return sum(1 for chunk in chunks if self._view.text(chunk) or self._view.usable(chunk))
 
 
 def _last_resort(plan: AttemptPlan) -> Any:
@@ -225,6 +260,6 @@ def _last_resort(plan: AttemptPlan) -> Any:
 def _last_chunks(plan: AttemptPlan) -> list[Any]:
     if plan.answered:
         return []
-    if plan.unusable is not None and not plan.committed:
+    if plan.unusable is not None and (plan.emitted or not plan.committed):
         return list(plan.unusable)
     raise plan.exhausted()

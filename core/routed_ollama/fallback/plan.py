@@ -31,6 +31,7 @@ from routed_ollama.fallback.choice import Allowance, Choice
 from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify, context_wanted
 from routed_ollama.fallback.repetition import without_copies
 from routed_ollama.fallback.scrutiny import Scrutiny
+from routed_ollama.fallback.usage import Ledger, Taken, Usage
 from routed_ollama.types import AttemptRecord, Candidate, Message, MidStream, OutcomeKind, Recommendation
 
 
@@ -48,7 +49,9 @@ class Attempt:
         load_seconds: set by the adapter from the server's answer, in seconds.
         unusable: an answer that came whole but cannot be used; returned when nothing better comes.
         whole: whether the last line of a stream has been seen; leaving after it is no cancelling.
+        prompt_tokens, output_tokens: set by the adapter from the server's last line.
         handed_out: set by the loop; says what text of the whole answer was handed out so far.
+        taken: set by the loop; says how many tokens this attempt took so far.
         replaceable: set by the loop; whether a fresh answer may follow what was handed out.
     """
 
@@ -62,9 +65,12 @@ class Attempt:
         self.continues = plan.emitted
         self.scrutiny = Scrutiny(plan, self)
         self.load_seconds: float | None = None
+        self.prompt_tokens: int | None = None
+        self.output_tokens: int | None = None
         self.unusable: Any = None
         self.whole = False
         self.handed_out: Callable[[], str] | None = None
+        self.taken: Callable[[], Taken] = Taken
         self.replaceable = False
         self.error: BaseException | None = None
         self.kind: FailureKind | None = None
@@ -88,6 +94,7 @@ class Attempt:
     def commit(self) -> None:
         """Say that the answer is (or begins to be) handed to the caller."""
         self._plan.committed = True
+        self._plan.unusable = None
 
     def mark_seam(self) -> None:
         """Note that this attempt goes on with an answer that broke off."""
@@ -103,9 +110,17 @@ class Attempt:
         """Whether another model's whole answer could take the place of this one's."""
         return self._plan.has_another_than(self) and (self.replaceable or not self._plan.committed)
 
+    def left_of(self, limit: Any) -> Any:
+        """Return what is left of a limit on the answer's tokens, for an attempt that goes on with an answer."""
+        return self._plan.ledger.left_of(limit) if self.continues else limit
+
     def route(self) -> dict[str, Any]:
         """Return the route so far with this attempt as the one that answers."""
         return self._plan.route(self)
+
+    def usage(self) -> Usage | None:
+        """Return what an answer took that several models had a part in; None where this one gives it alone."""
+        return self._plan.ledger.total(self)
 
     def judge(self, error: BaseException) -> FailureKind:
         """Note the error this attempt ended with, and return what kind of failure it is."""
@@ -129,6 +144,7 @@ class Attempt:
         first, marks = None, self.allowance.marks
         if marks is not None and marks.sent_at is not None and marks.first_byte_at is not None:
             first = marks.first_byte_at - marks.sent_at
+        part = self._plan.ledger.part(self) if self.kind is None or self.number in self._plan.ledger.broken else None
         return AttemptRecord(
             model=self.model,
             host=self.host,
@@ -137,6 +153,9 @@ class Attempt:
             seconds=self._plan.clock() - self.started,
             load_seconds=self.load_seconds,
             first_token_seconds=first,
+            prompt_tokens=None if part is None else part.prompt_tokens,
+            output_tokens=None if part is None else part.output_tokens,
+            estimated=part is not None and part.estimated,
         )
 
 
@@ -172,6 +191,7 @@ class AttemptPlan:
         prompt_cut_to: tokens of the prompt that the model was given whose answer stands all the same.
         answered: whether a whole answer was handed out although its connection broke after the last line.
         records: one line per attempt.
+        ledger: what an answer took that several models had a part in.
     """
 
     choices: Sequence[Choice]
@@ -194,6 +214,7 @@ class AttemptPlan:
     answered: bool = False
     continued_at: list[int] = field(default_factory=list)
     records: list[AttemptRecord] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
     errors: list[tuple[str, BaseException]] = field(default_factory=list)
     unusable: Any = None
     _kinds: list[FailureKind] = field(default_factory=list)
@@ -265,6 +286,9 @@ class AttemptPlan:
         return harmless
 
     def _close(self, attempt: Attempt) -> None:
+        if attempt.kind is not None and not attempt.replaceable:
+            self.ledger.prompt_tokens = self.recommendation.task.prompt_tokens
+            self.ledger.broke_off(attempt)
         self.records.append(attempt.record())
         self.on_settled(attempt)
 
