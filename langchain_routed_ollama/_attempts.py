@@ -30,6 +30,7 @@ from routed_ollama import (
     TruncatedStreamError,
     attempt_mark,
     bounded,
+    disconnecting,
     request_sent,
     seconds,
 )
@@ -202,7 +203,7 @@ async def asend_stream(
             continued(request.messages, attempt), request.stop, **request.arguments(attempt, run.inner)
         )
         events = _StreamEvents(request, run, answer or Answer(joined))
-        async with aclosing(stream) as chunks:  # type: ignore[type-var]
+        async with disconnecting(attempt), aclosing(stream) as chunks:  # type: ignore[type-var]
             with bounded(attempt):
                 await request.candidates.aacquire(run.inner)
                 first = await anext(chunks, None)

@@ -32,6 +32,7 @@ from routed_ollama import (
     attempt_mark,
     bounded,
     describe,
+    disconnecting,
     request_sent,
     seconds,
 )
@@ -103,9 +104,12 @@ class AttemptEvents(CallbackManager):
         if event_type is not CBEventType.LLM:
             return self._theirs.on_event_start(event_type, payload, *args, **kwargs)
         payload = {**(payload or {}), EVENT_KEY: self._mark}
-        event_id = self._theirs.on_event_start(event_type, payload, *args, **kwargs)
-        for handler in (*self._heard_by, self._request.recorder):
-            handler.on_event_start(event_type, payload, event_id=event_id)
+        with self._of_theirs():
+            event_id = self._theirs.on_event_start(event_type, payload, *args, **kwargs)
+            for handler in self._heard_by:
+                if event_type not in handler.event_starts_to_ignore:
+                    handler.on_event_start(event_type, payload, event_id=event_id)
+        self._request.recorder.on_event_start(event_type, payload, event_id=event_id)
         return event_id
 
     def on_event_end(
@@ -116,9 +120,21 @@ class AttemptEvents(CallbackManager):
             self._theirs.on_event_end(event_type, payload, event_id, **kwargs)
             return
         payload = self._completed(payload or {})
-        self._theirs.on_event_end(event_type, payload, event_id, **kwargs)
-        for handler in (*self._heard_by, self._request.recorder):
-            handler.on_event_end(event_type, payload, event_id=event_id or "")
+        self._request.recorder.on_event_end(event_type, payload, event_id=event_id or "")
+        with self._of_theirs():
+            self._theirs.on_event_end(event_type, payload, event_id, **kwargs)
+            for handler in self._heard_by:
+                if event_type not in handler.event_ends_to_ignore:
+                    handler.on_event_end(event_type, payload, event_id=event_id or "")
+
+    @contextmanager
+    def _of_theirs(self) -> Generator[None]:
+        """What the user's handlers raise (a budget is spent, a mistake) reaches the user, and blames no model."""
+        try:
+            yield
+        except Exception as error:
+            self._attempt.theirs = error
+            raise
 
     def _completed(self, payload: dict[str, Any]) -> dict[str, Any]:
         if self.last is not None:  # the last line is here: what happens to the connection after it breaks nothing
@@ -202,6 +218,11 @@ class _Run:
         if self.events.invalid is not None:
             raise self.events.invalid
 
+    def ended(self) -> None:
+        """Raise what the user's handlers raised at the last line, as the plain class does after it."""
+        if self.attempt.theirs is not None:
+            raise self.attempt.theirs
+
     def nothing(self) -> TruncatedStreamError:
         return TruncatedStreamError(f"No data received from Ollama stream: {self.attempt.model} sent no answer.")
 
@@ -275,6 +296,7 @@ def send_stream(request: Request, attempt: Attempt) -> Generator[ChatResponse]:
                 run.accept()
             yield chunk
             chunk = next(chunks, None)
+        run.ended()
 
 
 async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[ChatResponse]:
@@ -282,7 +304,7 @@ async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[Cha
     run = _run(request, attempt)
     with request.inside():
         stream = await run.inner.astream_chat(run.messages, **run.arguments)
-    async with aclosing(stream) as chunks:
+    async with disconnecting(attempt), aclosing(stream) as chunks:
         with bounded(attempt):
             chunk = await anext(chunks, None)
         if chunk is None:
@@ -294,3 +316,4 @@ async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[Cha
                 run.accept()
             yield chunk
             chunk = await anext(chunks, None)
+        run.ended()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Generic, cast
@@ -139,9 +139,10 @@ class Structured(Fields):
 
         async def objects() -> AsyncGenerator[Model | FlexibleModel, None]:
             partial = _Partial(output_cls)
-            async for response in responses:
-                for one in partial.of(response):
-                    yield one
+            async with aclosing(responses) as source:
+                async for response in source:
+                    for one in partial.of(response):
+                        yield one
 
         return objects()
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from llama_index.core.base.llms.generic_utils import (
     achat_to_completion_decorator,
-    astream_chat_to_completion_decorator,
+    astream_chat_response_to_completion_response,
     chat_to_completion_decorator,
+    prompt_to_messages,
     stream_chat_to_completion_decorator,
 )
 from llama_index.core.base.llms.types import (
@@ -39,7 +40,7 @@ from llamaindex_routed_ollama._candidates import DEFAULT_CONTEXT_WINDOW
 from llamaindex_routed_ollama._messages import CHUNKS, LlamaIndexChunks, answering, to_core
 from llamaindex_routed_ollama._runtime import Runtime
 from llamaindex_routed_ollama._structured import EXPECTED, Structured
-from llamaindex_routed_ollama.events import RouteDecidedEvent, dispatcher
+from llamaindex_routed_ollama.events import RouteDecidedEvent, dispatcher, exceptions_told
 from routed_ollama import (
     AttemptPlan,
     Needs,
@@ -154,12 +155,18 @@ class RoutedOllama(Structured):
     def metadata(self) -> LLMMetadata:
         """What engines and memories size their prompts by. Asks nobody, and stays the same."""
         return LLMMetadata(
-            context_window=self.context_window if self.context_window > 0 else DEFAULT_CONTEXT_WINDOW,
+            context_window=self._window or DEFAULT_CONTEXT_WINDOW,
             num_output=DEFAULT_NUM_OUTPUTS,
             model_name=self.model or "routed-ollama",
             is_chat_model=True,
             is_function_calling_model=self.is_function_calling_model,
         )
+
+    @property
+    def _window(self) -> int:
+        """The context that the user asks for, in tokens; 0 where they leave it open."""
+        given = self.context_window if self.context_window > 0 else self.additional_kwargs.get("num_ctx")
+        return given if isinstance(given, int) and given > 0 else 0
 
     def to_payload(self) -> dict[str, Any]:
         """Return what traces may know: no URL, no header."""
@@ -207,7 +214,14 @@ class RoutedOllama(Structured):
         **kwargs: Any,
     ) -> CompletionResponseAsyncGen:
         """Async form of ``stream_complete``."""
-        return await astream_chat_to_completion_decorator(self.astream_chat)(prompt, **kwargs)
+        chats = await self.astream_chat(prompt_to_messages(prompt), **kwargs)
+
+        async def completions() -> AsyncGenerator[CompletionResponse, None]:
+            async with aclosing(chats), aclosing(astream_chat_response_to_completion_response(chats)) as source:
+                async for completion in source:
+                    yield completion
+
+        return completions()
 
     def _chat(
         self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], check: Check | None = None
@@ -235,14 +249,15 @@ class RoutedOllama(Structured):
         running, hints, span_id = self._running, self._hints(messages, kwargs), active_span_id.get()
 
         def chunks() -> Generator[ChatResponse, None, None]:
-            plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
-            request = self._request(plan, messages, kwargs, span_id, check)
-            handed = HandedOut(request)
-            source = stream(
-                plan, lambda attempt: send_stream(request, handed.by(attempt)), view, replaces=view.replaces
-            )
-            for chunk in source:
-                yield handed.out(chunk)
+            with exceptions_told(span_id):
+                plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
+                request = self._request(plan, messages, kwargs, span_id, check)
+                handed = HandedOut(request)
+                source = stream(
+                    plan, lambda attempt: send_stream(request, handed.by(attempt)), view, replaces=view.replaces
+                )
+                for chunk in source:
+                    yield handed.out(chunk)
 
         return chunks()
 
@@ -256,15 +271,16 @@ class RoutedOllama(Structured):
         running, hints, span_id = self._running, self._hints(messages, kwargs), active_span_id.get()
 
         async def chunks() -> AsyncGenerator[ChatResponse, None]:
-            plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
-            request = self._request(plan, messages, kwargs, span_id, check)
-            handed = HandedOut(request)
-            source = astream(
-                plan, lambda attempt: asend_stream(request, handed.by(attempt)), view, replaces=view.replaces
-            )
-            async with aclosing(source):
-                async for chunk in source:
-                    yield handed.out(chunk)
+            with exceptions_told(span_id):
+                plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
+                request = self._request(plan, messages, kwargs, span_id, check)
+                handed = HandedOut(request)
+                source = astream(
+                    plan, lambda attempt: asend_stream(request, handed.by(attempt)), view, replaces=view.replaces
+                )
+                async with aclosing(source):
+                    async for chunk in source:
+                        yield handed.out(chunk)
 
         return chunks()
 

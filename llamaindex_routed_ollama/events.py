@@ -32,8 +32,12 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.base import BaseEvent
+from llama_index.core.instrumentation.events.exception import ExceptionEvent
 from pydantic import Field
 
 from routed_ollama import Candidate, CircuitState
@@ -126,6 +130,16 @@ class CircuitClosedEvent(_RoutedEvent):
 
     model: str
     host: str
+
+
+@contextmanager
+def exceptions_told(span_id: str | None) -> Generator[None]:
+    """Tell subscribers of the error that a stream ends in; the span of the call that made it is over by then."""
+    try:
+        yield
+    except Exception as error:
+        dispatcher.event(ExceptionEvent(exception=error, span_id=span_id))
+        raise
 
 
 def circuit_changed(candidate: Candidate, state: CircuitState) -> None:

@@ -68,7 +68,15 @@ from routed_ollama.hints import (
     routing,
     warn_unknown,
 )
-from routed_ollama.outcomes import RunningRequest, RunningRequests, attempt_mark, bounded, request_sent, seconds
+from routed_ollama.outcomes import (
+    RunningRequest,
+    RunningRequests,
+    attempt_mark,
+    bounded,
+    disconnecting,
+    request_sent,
+    seconds,
+)
 from routed_ollama.performance import PerformanceHistory
 from routed_ollama.quality import assess_quality
 from routed_ollama.roles import ROLES, Role
@@ -183,6 +191,7 @@ __all__ = [
     "default_host",
     "default_router",
     "describe",
+    "disconnecting",
     "estimate_tokens",
     "fingerprint",
     "get_model_recommendations",

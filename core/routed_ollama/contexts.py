@@ -1,7 +1,7 @@
 """One context length per model, never varied per request: any change makes Ollama load the model anew.
 
 Nothing is asked for as long as prompts fit what the server allocates by itself. When one does not, the context grows
-once, to the next power of two, and stays so.
+once, to the next power of two, and stays so. What another process had it loaded with is asked for as well, while it is.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class ContextSizes:
         grown = self._grown.get(info.candidate)
         need = max(least, int(task.prompt_tokens * _ESTIMATE_MARGIN) + min(task.output_tokens, _ROOM_FOR_ANSWER))
         if need <= (grown or allocated or SERVER_DEFAULT):
-            return grown
+            # More than a server gives by itself: somebody asked for it, and to ask for none would undo that.
+            return grown or (allocated if least or allocated > SERVER_DEFAULT else None)
         size = 1 << (need - 1).bit_length()
         if info.context_length:
             size = min(size, info.context_length)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Hashable, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator, Hashable, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -42,6 +42,17 @@ def bounded(attempt: Attempt) -> Generator[None]:
         yield
     finally:
         attempt_bounds.reset(token)
+
+
+@asynccontextmanager
+async def disconnecting(attempt: Attempt) -> AsyncGenerator[None]:
+    """Close the connection of an async stream that is left: the client would leave that to the garbage collector."""
+    try:
+        yield
+    finally:
+        marks = attempt.allowance.marks
+        if marks is not None and marks.aclose is not None:
+            await marks.aclose()
 
 
 def request_sent(attempt: Attempt) -> bool | None:

@@ -21,7 +21,15 @@ def task(prompt: int, output: int = 256) -> TaskCharacteristics:
 def test_nothing_is_asked_for_while_prompts_fit_what_the_server_allocates() -> None:
     sizes = ContextSizes()
     assert sizes.for_request(LLAMA, task(3000), allocated=0) is None
-    assert sizes.for_request(LLAMA, task(30_000), allocated=65_536) is None
+    assert sizes.for_request(LLAMA, task(3000), allocated=4096) is None
+    assert sizes.export() == {}
+
+
+def test_what_somebody_else_asked_for_is_asked_for_too_as_none_would_undo_it() -> None:
+    sizes = ContextSizes()
+    assert sizes.for_request(LLAMA, task(30_000), allocated=65_536) == 65_536
+    assert sizes.for_request(LLAMA, task(10), allocated=8192, least=8192) == 8192
+    assert sizes.for_request(LLAMA, task(10), allocated=0) is None  # and is not insisted on once it is gone
     assert sizes.export() == {}
 
 

@@ -46,12 +46,6 @@ from routed_ollama.testing import Fault, OllamaServer, ScriptedModel
 EVERY = [*PATHS, *STRUCTURED, *WITH_TOOLS]
 NO_MONITOR = {"health": {"interval": 0}}
 named = {"ids": lambda path: path.__name__}
-blamed = pytest.mark.xfail(
-    strict=True, reason="what a handler raises at an answer's end is taken for the model's failure"
-)
-untold = pytest.mark.xfail(
-    strict=True, reason="a stream that ends in an error of the whole request tells no subscriber"
-)
 
 
 def reply(request):
@@ -298,7 +292,7 @@ class Faulty(BaseCallbackHandler):
         pass
 
 
-@pytest.mark.parametrize("when", ["start", pytest.param("end", marks=blamed)])
+@pytest.mark.parametrize("when", ["start", "end"])
 @pytest.mark.parametrize("path", CHATS, **named)
 def test_what_a_handler_raises_is_raised_as_by_the_plain_class_and_blames_no_model(server, path, when):
     for make in (plain, routed):
@@ -313,7 +307,7 @@ def test_what_a_handler_raises_is_raised_as_by_the_plain_class_and_blames_no_mod
     assert records == ({} if when == "start" else {FIRST: 1.0})
 
 
-@pytest.mark.parametrize("path", [*CHATS[:2], *(pytest.param(path, marks=blamed) for path in STREAMS)], **named)
+@pytest.mark.parametrize("path", CHATS, **named)
 def test_a_budget_of_tokens_that_is_spent_asks_nobody_else(server, path):
     llm = routed(server.url, callback_manager=CallbackManager([TokenCountingHandler(token_budget=5)]))
     for _ in range(2):
@@ -369,7 +363,6 @@ def test_circuits_are_events_once_however_many_models_share_a_router(server, hea
     assert [event.model for event in heard.of("CircuitClosedEvent")] == [FIRST]
 
 
-@untold
 @pytest.mark.parametrize("path", STREAMS, **named)
 def test_a_request_that_nobody_can_serve_is_an_exception_in_its_span(server, heard, path):
     for name in (FIRST, SECOND):

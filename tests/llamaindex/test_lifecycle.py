@@ -41,8 +41,6 @@ CHECKED_BY = {"config": {"health": {"interval": 0}}}
 
 MONITOR = "routed-ollama-health"
 named = {"ids": lambda path: path.__name__}
-collected = pytest.mark.xfail(strict=True, reason="an async stream that is left is closed by the garbage collector")
-reloaded = pytest.mark.xfail(strict=True, reason="a window that another router asked for is undone by asking for none")
 
 
 ASYNC = [path for path in [*PATHS, *STRUCTURED] if path.__name__.startswith("a")]
@@ -202,7 +200,6 @@ def test_who_leaves_a_stream_ends_its_request_at_once(path):
         assert router.heard == [(FIRST, OutcomeKind.CANCELLED)]
 
 
-@collected
 def test_an_async_stream_is_closed_by_the_time_that_leaving_it_returns():
     gate = Gate()
     with OllamaServer(models(reply=["one ", gate, "two"])) as server:
@@ -218,7 +215,6 @@ def test_an_async_stream_is_closed_by_the_time_that_leaving_it_returns():
         asyncio.run(left())
 
 
-@collected
 @pytest.mark.parametrize("path", [aleave, aleave_a_completion], **named)
 def test_an_event_loop_that_ends_after_a_stream_was_left_has_nothing_to_complain_of(server, path, caplog):
     path(routed(server.url))
@@ -281,7 +277,7 @@ def test_an_unclosed_connection_would_be_noticed(server, unclosed):
 
 
 COPIES = [
-    pytest.param(lambda llm: pickle.loads(pickle.dumps(llm)), id="pickle", marks=reloaded),  # noqa: S301 (our own)
+    pytest.param(lambda llm: pickle.loads(pickle.dumps(llm)), id="pickle"),  # noqa: S301 (our own)
     pytest.param(copy.deepcopy, id="deepcopy"),
     pytest.param(copy.copy, id="copy"),
     pytest.param(lambda llm: llm.model_copy(update={"temperature": 0.5}), id="model_copy"),
@@ -301,7 +297,6 @@ def test_copies_are_made_and_used_in_threads_while_the_original_answers(server, 
     assert server.loads == {FIRST: 1}
 
 
-@reloaded
 def test_routers_of_their_own_over_one_server_do_not_undo_each_others_window(server):
     for _ in range(2):
         for llm in [routed(server.url, **CHECKED_BY) for _ in range(2)]:

@@ -233,6 +233,7 @@ def test_in_those_modes_too_the_next_model_is_asked_after_an_unfit_answer(method
         assert predict(routed(server.url, pydantic_program_mode=mode), method) == Song(**GOOD)
         assert asked(server) == [FIRST, SECOND]
         server.add_model(ScriptedModel(SECOND, reply=unfit))
+        server.unload(SECOND)  # what is in memory is still the other
         with pytest.raises(AllModelsFailedError, match="not as asked"):
             predict(routed(server.url, pydantic_program_mode=mode), method)
 

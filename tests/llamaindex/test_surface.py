@@ -132,8 +132,11 @@ def test_engines_and_memories_size_their_prompts_by_what_models_get(server):
     assert bodies(server)[0]["options"]["num_ctx"] == 8192
 
 
-def test_an_explicit_window_is_reported_and_sent(server):
-    llm = routed(server.url, context_window=6000)
+@pytest.mark.parametrize(
+    "given", [{"context_window": 6000}, {"num_ctx": 6000}, {"additional_kwargs": {"num_ctx": 6000}}], ids=str
+)
+def test_an_explicit_window_is_reported_and_sent(server, given):
+    llm = routed(server.url, **given)
     chat(llm)
     assert llm.metadata.context_window == bodies(server)[0]["options"]["num_ctx"] == 6000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -13,6 +14,7 @@ class Marks(Protocol):
 
     sent_at: float | None
     first_byte_at: float | None
+    aclose: Callable[[], Awaitable[None]] | None
 
 
 @dataclass(frozen=True, slots=True)

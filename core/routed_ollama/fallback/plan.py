@@ -49,6 +49,7 @@ class Attempt:
         load_seconds: set by the adapter from the server's answer, in seconds.
         unusable: an answer that came whole but cannot be used; returned when nothing better comes.
         whole: whether the last line of a stream has been seen; leaving after it is no cancelling.
+        theirs: set by the adapter; an error of the caller's own code (a callback), which blames no model.
         prompt_tokens, output_tokens: set by the adapter from the server's last line.
         handed_out: set by the loop; says what text of the whole answer was handed out so far.
         taken: set by the loop; says how many tokens this attempt took so far.
@@ -69,6 +70,7 @@ class Attempt:
         self.output_tokens: int | None = None
         self.unusable: Any = None
         self.whole = False
+        self.theirs: BaseException | None = None
         self.handed_out: Callable[[], str] | None = None
         self.taken: Callable[[], Taken] = Taken
         self.replaceable = False
@@ -126,7 +128,8 @@ class Attempt:
         """Note the error this attempt ended with, and return what kind of failure it is."""
         self.error = error
         marks = self.allowance.marks
-        self.kind = classify(error, sent=None if marks is None else marks.sent_at is not None)
+        sent = None if marks is None else marks.sent_at is not None
+        self.kind = FailureKind.CALLER if error is self.theirs else classify(error, sent=sent)
         return self.kind
 
     def __enter__(self) -> Self:
@@ -278,7 +281,7 @@ class AttemptPlan:
 
     def _settle_whole(self, attempt: Attempt, error: BaseException) -> bool:
         """After the last line nothing is missing: leaving is no cancelling, and a broken connection breaks nothing."""
-        harmless = MEANINGS[classify(error, sent=True)].go_on
+        harmless = error is not attempt.theirs and MEANINGS[classify(error, sent=True)].go_on
         if not harmless and not isinstance(error, GeneratorExit):
             attempt.judge(error)
         self._close(attempt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -105,6 +105,8 @@ class Marks:
     """The request was handed to the transport: everything about it had been built by then."""
     first_byte_at: float | None = None
     """The answer's body began."""
+    aclose: Callable[[], Awaitable[None]] | None = None
+    """Closes an async answer. A client leaves one that is not read to its end to the garbage collector."""
 
 
 @dataclass(frozen=True, slots=True)

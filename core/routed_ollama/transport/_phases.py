@@ -130,7 +130,8 @@ class AsyncPhaseTransport(httpx.AsyncBaseTransport):
             response.stream = _AsyncMeteredStream(raw, meter)
         else:
             watch.answered(response)
-            response.stream = _AsyncPhaseStream(raw, watch, meter)
+            response.stream = stream = _AsyncPhaseStream(raw, watch, meter)
+            watch.closed_by(stream.aclose)
         return response
 
     async def aclose(self) -> None:

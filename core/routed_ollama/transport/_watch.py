@@ -8,7 +8,7 @@ standing in for the connection's ``read`` while that body is on the way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import httpx
@@ -83,6 +83,10 @@ class Watch:
             self._timeout["read"] = self.body_bound()  # looked up again at each read
         else:
             self._timeout["read"] = self._within_total(self._between)  # a transport of another kind; may look only once
+
+    def closed_by(self, aclose: Callable[[], Awaitable[None]]) -> None:
+        """Say how whoever leaves an async answer closes it."""
+        self._bounds.marks.aclose = aclose
 
     def begun(self) -> None:
         """The first byte of the body is here: from now on silences are bounded."""
