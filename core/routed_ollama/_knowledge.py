@@ -73,7 +73,7 @@ class Knowledge:
         self.offline = offline
         self.history = PerformanceHistory(clock.time)
         self._shares = store.persistent and not offline
-        self.sharing = HealthMonitor(self._share, SHARE_SECONDS, "routed-ollama-share", waited_for=True)
+        self.sharing = HealthMonitor(self._share, SHARE_SECONDS, "routed-ollama-share", at_end=self._leave)
         self.circuits = CircuitBoard(
             circuits, clock.time, self._circuit_changed, self.sharing.poke if self._shares else None
         )
@@ -228,6 +228,10 @@ class Knowledge:
         largest = self.store.update_state("contexts", self._merge_contexts)
         mine = self.contexts.export()
         self.contexts.load({key: size for key, size in largest.items() if size != mine.get(key)})
+
+    def _leave(self) -> None:
+        """What the thread that exchanges does before its last time, when the process ends."""
+        self.circuits.leave()
 
     def _merge_contexts(self, stored: Mapping[str, Any] | None) -> dict[str, Any]:
         """Contexts only grow: were each process to ask for its own, each would have the model loaded anew."""

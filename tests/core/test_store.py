@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import pickle
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -26,10 +27,11 @@ import pytest
 
 from routed_ollama.errors import ConfigurationError, RoutedOllamaWarning
 from routed_ollama.store import MemoryStore, SQLiteStore, Store, _database, open_store
-from routed_ollama.store._base import Saved
+from routed_ollama.store._base import EARLY_FEEDBACK, Recorded, Saved
 from routed_ollama.store._migrations import LOG, MIGRATIONS
 from routed_ollama.store._open import default_path
 from routed_ollama.store._writer import Writer
+from routed_ollama.testing import FakeClock
 from routed_ollama.types import Outcome, OutcomeKind, TaskType
 
 NOW = time.time()
@@ -127,6 +129,61 @@ def test_feedback_reaches_the_attempt_that_answered(store: Store) -> None:
     assert [one.quality for one in store.outcomes()] == [None, 9, None]
 
 
+def test_feedback_may_come_before_the_outcome_it_is_about(store: Store) -> None:
+    """Of a stream that goes on, or of a request of another process, which writes a little later."""
+    store.record_feedback("early", 3)
+    store.record_feedback("early", 4)
+    store.record(outcome(1, request_id="early", kind=OutcomeKind.FAILED))
+    store.record(outcome(2, request_id="early"))
+    store.record(outcome(3, request_id="early"))
+    assert [one.quality for one in store.outcomes()] == [None, 4, None]
+
+
+def test_feedback_on_nothing_is_not_kept_for_ever(path: Path) -> None:
+    clock = FakeClock(at=NOW)
+    memory = MemoryStore()
+    for number in range(2_000):
+        memory.record_feedback(f"r{number}", 5)
+    assert len(memory._early) == 1_000
+    with opened(path, clock=clock.time) as store:
+        store.record_feedback("r", 5)
+        store.flush()
+        clock.advance(EARLY_FEEDBACK + 1)
+    with opened(path, clock=clock.time) as store:
+        store.record(outcome(1))
+        store.flush()
+        store.record(outcome(2, request_id="r"))
+        assert [one.quality for one in store.outcomes()] == [None, None]
+
+
+def test_a_state_is_updated_from_what_is_kept(store: Store) -> None:
+    def one_more(kept: dict[str, Any] | None) -> dict[str, Any]:
+        return {"count": (kept or {"count": 0})["count"] + 1, "who": ("a", "b")}
+
+    assert store.update_state("counter", one_more) == {"count": 1, "who": ["a", "b"]}
+    assert store.update_state("counter", one_more) == {"count": 2, "who": ["a", "b"]}
+    assert store.load_state("counter") == {"count": 2, "who": ["a", "b"]}
+    assert store.load_state("other") is None
+    with pytest.raises(TypeError):
+        store.update_state("counter", lambda kept: {"a": object()})
+    with pytest.raises(ZeroDivisionError):
+        store.update_state("counter", lambda kept: {"a": 1 // 0})
+    assert store.load_state("counter") == {"count": 2, "who": ["a", "b"]}
+
+
+def test_threads_that_update_a_state_lose_nothing(store: Store) -> None:
+    def work() -> None:
+        for _ in range(25):
+            store.update_state("counter", lambda kept: {"count": (kept or {"count": 0})["count"] + 1})
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.load_state("counter") == {"count": 100}
+
+
 def test_state_is_a_snapshot(store: Store) -> None:
     assert store.load_state("circuits") is None
     value = {"a": {"state": "open", "failures": 3}}
@@ -166,6 +223,76 @@ def test_forgetting_is_done_on_disk(path: Path) -> None:
 
 
 # Files
+
+
+class Opened:
+    """Counts how often the file is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.times = 0
+        connect = _database.connect
+
+        def counted(path: Path, busy: float) -> Any:
+            self.times += 1
+            return connect(path, busy)
+
+        monkeypatch.setattr(_database, "connect", counted)
+
+
+def keep(kept: dict[str, Any] | None) -> dict[str, Any]:
+    return kept or {}
+
+
+def test_what_is_updated_every_second_does_not_keep_the_disk_awake(path: Path, monkeypatch) -> None:
+    with opened(path) as store, opened(path) as other:
+        store.update_state("a", lambda kept: {"b": 1})
+        os.utime(path, (NOW - 60, NOW - 60))
+        store.update_state("a", keep)
+        count = Opened(monkeypatch)
+        for _ in range(5):
+            assert store.update_state("a", keep) == {"b": 1}
+        assert count.times == 0
+        other.update_state("a", lambda kept: {"b": 2})
+        os.utime(path, (NOW - 30, NOW - 30))
+        assert store.update_state("a", keep) == {"b": 2}, "somebody has written"
+        assert store.update_state("a", lambda kept: {"b": kept["b"] + 1}) == {"b": 3}
+        assert store.update_state("a", keep) == {"b": 3}
+
+
+def test_what_is_not_worth_keeping_makes_no_file(path: Path) -> None:
+    with opened(path) as store:
+        assert store.update_state("a", keep) == {}
+        assert not path.parent.exists()
+
+
+def test_a_file_that_others_can_read_is_made_private(path: Path) -> None:
+    if os.name != "posix":
+        pytest.skip("modes are a matter of POSIX")
+    with opened(path) as store:
+        store.record(outcome(1))
+    path.chmod(0o644)
+    log = path.with_name(path.name + "-wal")
+    log.touch()
+    log.chmod(0o644)
+    with opened(path) as store:
+        assert store.outcomes() == [outcome(1)]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not log.exists() or log.stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_is_written_to_a_file_that_was_moved_while_it_was_open(path: Path) -> None:
+    with opened(path) as store:
+        store.record(outcome(1))
+    with closing(_database.connect(path, 1.0)) as connection:
+        path.rename(path.with_name("moved"))
+        with opened(path) as store:
+            store.record(outcome(2))
+        with pytest.raises(_database.MovedError):
+            _database.write(connection, [Recorded(outcome(3))], NOW)
+    with opened(path) as store:
+        assert store.outcomes() == [outcome(2)]
+    with opened(path.with_name("moved")) as moved:
+        assert moved.outcomes() == [outcome(1)]
 
 
 def test_history_outlives_the_store_and_is_private_to_the_user(path: Path) -> None:
@@ -238,8 +365,9 @@ def test_a_file_of_an_older_version_is_migrated(path: Path) -> None:
     with opened(path) as store:
         store.record(outcome(1))
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"DELETE FROM {LOG} WHERE number = 2")  # noqa: S608 (a constant)
+        connection.execute(f"DELETE FROM {LOG} WHERE number > 1")  # noqa: S608 (a constant)
         connection.execute("DROP TABLE state")
+        connection.execute("DROP TABLE feedback")
         connection.commit()
     with opened(path) as store:
         store.save_state("a", {"b": 1})
@@ -290,6 +418,11 @@ def set_aside(path: Path) -> list[Path]:
     return sorted(path.parent.glob("history.sqlite3.corrupt-*"))
 
 
+def begun_anew(path: Path) -> list[Path]:
+    """The files that were set aside, without their logs and indexes."""
+    return [file for file in set_aside(path) if not file.name.endswith(("-wal", "-shm"))]
+
+
 @pytest.mark.parametrize("rubbish", [b"no database", b"SQLite format 3\0" + b"\xff" * 5000], ids=["text", "header"])
 def test_a_damaged_file_is_set_aside_and_never_deleted(path: Path, rubbish: bytes) -> None:
     path.parent.mkdir()
@@ -310,6 +443,68 @@ def damage(path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xa5" * (path.stat().st_size - 4096))
+
+
+@pytest.mark.parametrize(
+    ("left", "sound"),
+    [(0, True), (50, False), (5_000, False), (-1, False)],
+    ids=["to nothing", "in the header", "in the middle", "by a byte"],
+)
+def test_a_file_that_was_cut_is_begun_anew_and_set_aside_if_it_held_anything(
+    path: Path, left: int, sound: bool
+) -> None:
+    with opened(path) as store:
+        for number in range(50):
+            store.record(outcome(number))
+    os.truncate(path, left % path.stat().st_size)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with opened(path) as store:
+            store.record(outcome(1))
+            assert store.flush()
+            kept = store.outcomes()
+            assert store.persistent
+    assert kept[-1:] == [outcome(1)] or outcome(1) in kept
+    assert len(caught) == len(begun_anew(path)) <= (0 if sound else 1)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 25, 30])  # with 25 and 30, SQLite's own message cannot be read
+def test_a_file_with_rubbish_in_it_anywhere_stops_nothing(path: Path, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 (places, no secrets)
+    with opened(path) as store:
+        for number in range(200):
+            store.record(outcome(number, error="ReadTimeout", kind=OutcomeKind.FAILED))
+        store.save_state("a", {"b": 1})
+    content = bytearray(path.read_bytes())
+    for _ in range(10):
+        place = chance.randrange(100, len(content) - 40)
+        content[place : place + 40] = chance.randbytes(40)
+    path.write_bytes(content)
+    with warnings.catch_warnings(record=True) as caught, opened(path) as store:
+        warnings.simplefilter("always")
+        for one in store.outcomes():
+            assert isinstance(one.at, float)
+            assert one.response_time is None or isinstance(one.response_time, int | float)
+        store.load_state("a")
+        store.record(outcome(999))
+        assert store.flush()
+        assert outcome(999) in store.outcomes()
+        assert store.persistent
+    assert len(caught) == len(begun_anew(path)) <= 1
+
+
+def test_text_that_cannot_be_read_and_figures_that_are_none_spoil_nothing_else(path: Path) -> None:
+    """What a failing disk may leave in a row, and SQLite does not notice."""
+    with opened(path) as store:
+        for number in range(4):
+            store.record(outcome(number))
+        store.flush()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("UPDATE outcome SET host = CAST(x'61ff62' AS TEXT) WHERE model = 'model-1'")
+            connection.execute("UPDATE outcome SET response_time = 'soon' WHERE model = 'model-2'")
+            connection.execute("UPDATE outcome SET prompt_tokens = x'00ff' WHERE model = 'model-3'")
+            connection.commit()
+        assert [one.host for one in store.outcomes()] == ["http://127.0.0.1:11434", "a\ufffdb"]
 
 
 def test_damage_that_shows_only_later_is_survived_by_readers_and_writers(path: Path) -> None:
@@ -517,6 +712,44 @@ def test_a_lock_that_is_never_given_up_means_memory(path: Path) -> None:
         assert store.outcomes() == [outcome(1)]
 
 
+def test_what_memory_kept_is_written_when_the_file_can_be_used_again(path: Path) -> None:
+    with opened(path, patience=0.2) as store:
+        store.record(outcome(1))
+        store.flush()
+        store._file._retry = 0.0
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with one_warning("until that is possible again"):
+                store.record(outcome(2))
+                store.record_feedback("r1", 7)
+                store.record_feedback("r2", 8)
+                assert store.flush()
+            store.record(outcome(3))
+            assert store.update_state("a", lambda kept: {"b": 1}) == {"b": 1}
+            assert [one.model for one in store.outcomes()] == ["model-2", "model-3"]
+            assert not store.persistent
+        store.record(outcome(4))
+        assert [(one.model, one.quality) for one in store.outcomes()] == [
+            ("model-1", 7),
+            ("model-2", 8),
+            ("model-3", None),
+            ("model-4", None),
+        ]
+        assert store.persistent
+        assert store.location == str(path)
+
+
+def test_a_place_that_was_given_up_is_not_tried_at_each_write(path: Path, monkeypatch) -> None:
+    path.mkdir(parents=True)
+    with one_warning("History cannot be kept"), opened(path) as store:
+        store.record(outcome(1))
+        store.flush()
+        count = Opened(monkeypatch)
+        store.record(outcome(2))
+        assert store.outcomes() == [outcome(1), outcome(2)]
+        assert count.times == 0
+
+
 def test_a_reader_sees_what_is_there_while_another_process_writes(path: Path) -> None:
     with opened(path) as store:
         store.record(outcome(1))
@@ -655,6 +888,18 @@ def test_a_thread_that_cannot_be_started_costs_nothing_but_what_it_would_have_wr
         assert writer.flush(10) is False
         writer.close(10)
     assert writer.flush(10)
+    writer.close(10)
+    assert sink.batches == [["a"]]
+
+
+def test_what_is_left_when_no_thread_can_be_started_any_more_is_written_by_the_one_who_closes(monkeypatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    sink = Sink()
+    writer = Writer(sink, linger=0)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    writer.put(*keys("a"))
     writer.close(10)
     assert sink.batches == [["a"]]
 

@@ -115,6 +115,10 @@ class Circuit:
             return alone
         return circuit.holder == who and not circuit.trying and (alone or now < circuit.lease_until - MARGIN_SECONDS)
 
+    def trying_elsewhere(self, who: str, now: float) -> bool:
+        """Whether the one request that may pass is another process's, and under way."""
+        return self.state is CircuitState.HALF_OPEN and self.trying and self.holder != who and now < self.lease_until
+
     def leased(self, who: str, now: float) -> Circuit:
         """Return it with a half-open circuit's one request under way."""
         circuit = self.seen_at(now)
@@ -172,8 +176,8 @@ class Circuit:
             at_once: open it whatever the threshold (memory ran out, say).
         """
         circuit = self.seen_at(now)
-        if circuit.state is CircuitState.OPEN:
-            return circuit
+        if circuit.state is CircuitState.OPEN or circuit.trying_elsewhere(who, now):
+            return circuit  # late news; and what comes of the try, the one who tries will tell
         circuit = replace(circuit, failures=circuit.failures + 1)
         reached = at_once or circuit.failures >= settings.failure_threshold
         after = _moved(circuit, Signal.THRESHOLD if reached else Signal.FAILURE)

@@ -14,7 +14,7 @@ from routed_ollama import _fork
 _EXIT_SECONDS: Final = 2.0
 """Seconds a process that ends waits for a last look."""
 
-_waited_for: weakref.WeakSet[HealthMonitor] = weakref.WeakSet()
+_with_end: weakref.WeakSet[HealthMonitor] = weakref.WeakSet()
 
 
 class HealthMonitor:
@@ -26,7 +26,8 @@ class HealthMonitor:
         look: a bound method; the monitor ends when its object is gone. Must not raise.
         interval: seconds between two looks; 0 for none but when poked.
         name: of the thread.
-        waited_for: whether a process that ends first waits for a last look, two seconds at most.
+        at_end: a bound method, called when the process ends, before a last look that is waited for, two seconds at
+            most.
     """
 
     def __init__(
@@ -35,12 +36,12 @@ class HealthMonitor:
         interval: float,
         name: str = "routed-ollama-health",
         *,
-        waited_for: bool = False,
+        at_end: Callable[[], None] | None = None,
     ) -> None:
         self._look = weakref.WeakMethod(look, lambda _gone: self._wake.set())
         self._interval = interval
         self._name = name
-        self._waited_for = waited_for
+        self._at_end = None if at_end is None else weakref.WeakMethod(at_end)
         self._stop = threading.Event()
         self._begin_anew()
         _fork.register(self)
@@ -71,22 +72,24 @@ class HealthMonitor:
                 daemon=True,
             )
             self._thread.start()
-        if self._waited_for:
-            _waited_for.add(self)
-            _fork.at_worker_end(weakref.WeakMethod(self.settle), _EXIT_SECONDS)
+        if self._at_end is not None:
+            _with_end.add(self)
+            _fork.at_worker_end(weakref.WeakMethod(self.end))
 
     def poke(self) -> None:
         """Have it look now, off the caller's way."""
         self.start()
         self._wake.set()
 
-    def settle(self, timeout: float) -> None:
-        """Have it look once more and wait for that, ``timeout`` seconds at most; not at all where it does not run."""
-        if self.running and not self._stop.is_set():
+    def end(self) -> None:
+        """Do what is to be done when the process ends; nothing where the thread does not run."""
+        at_end = self._at_end and self._at_end()
+        if at_end is not None and self.running and not self._stop.is_set():
+            at_end()
             looked = threading.Event()
             self._waiting.append(looked)
             self._wake.set()
-            looked.wait(timeout)
+            looked.wait(_EXIT_SECONDS)
 
     def stop(self) -> None:
         """End the thread for good; returns at once."""
@@ -130,6 +133,6 @@ def _watch(
 
 
 @atexit.register
-def _settle_all() -> None:
-    for monitor in list(_waited_for):
-        monitor.settle(_EXIT_SECONDS)
+def _end_all() -> None:
+    for monitor in list(_with_end):
+        monitor.end()

@@ -93,7 +93,7 @@ class MovedError(Exception):
     """The file was removed or replaced after it was opened, so nothing must be written to what was opened."""
 
 
-ERRORS = (sqlite3.Error, NotOursError, MovedError)
+ERRORS = (sqlite3.Error, UnicodeDecodeError, NotOursError, MovedError)
 """What `connect` and the rest raise for trouble with the file, besides ``OSError``."""
 
 
@@ -186,6 +186,8 @@ def write(
         for change in changes:
             try:
                 _apply(connection, change, now)
+            except UnicodeDecodeError:  # of the file, not of the change: see `damaged`
+                raise
             except _UNFIT as error:
                 _LOG.warning("%s could not be kept: %s", type(change).__name__, error)
         if limits is not None:

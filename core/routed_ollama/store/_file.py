@@ -47,6 +47,9 @@ _KEPT = 10_000
 
 _LOG = logging.getLogger("routed_ollama")
 
+_ghosts: set[Path] = set()
+"""Files that were open when this process was forked: SQLite would take the parent's locks on them for its own."""
+
 
 class HistoryFile:
     """A history file, or the memory that takes its place while the file cannot be used.
@@ -150,6 +153,8 @@ class HistoryFile:
         """Do something with the file, mending it where that is possible; otherwise with memory."""
         give_up_at = time.monotonic() + self._patience
         tries: Counter[object] = Counter()
+        if self.path in _ghosts and self.memory is None:
+            self._give_up("this process was forked while another thread was writing it", for_good=True)
         while True:
             if (instead := self.memory) is not None:
                 return memory(instead)
@@ -231,12 +236,12 @@ class HistoryFile:
             self._turn.release()
 
     def after_fork_in_child(self) -> None:
-        """Go on with the file, unless a thread that is not here has it open: its locks would be taken for ours."""
+        """Go on with the file, unless a thread that is not here has it open."""
         self._turn = threading.RLock()
         self._kept.clear()  # the parent writes them
         if self._open:
             self._open = 0
-            self._give_up("this process was forked while another thread was writing it", for_good=True)
+            _ghosts.add(self.path)
 
 
 def _database() -> ModuleType:

@@ -121,12 +121,17 @@ def _is_sound(path: Path) -> bool:
     try:
         with closing(sqlite3.connect(path, timeout=1.0)) as connection:
             return bool(connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         return not damaged(error)
 
 
 def damaged(error: Exception) -> bool:
-    """Whether an error says that the file is no sound database."""
+    """Whether an error says that the file is no sound database.
+
+    SQLite's message on a broken schema may repeat its bytes, and `sqlite3` cannot read it: a ``UnicodeDecodeError``.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return True
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest its detail
     return code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
