@@ -8,24 +8,27 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from routed_ollama._knowledge import Knowledge
 from routed_ollama._views import Scope
+from routed_ollama._waiting import Turn
 from routed_ollama.analysis import analyze
 from routed_ollama.catalog import with_tag
 from routed_ollama.config import RouterConfig
 from routed_ollama.errors import ContextLengthError, HostUnreachableError, NoModelError
 from routed_ollama.fallback import Allowance, AttemptPlan, Choice, unreachable_message
 from routed_ollama.hints import checked_prefer, checked_task_type
+from routed_ollama.performance import prior_load_seconds
 from routed_ollama.scoring import ModelView, ScoringSettings, score_models
-from routed_ollama.transport import Timeouts
+from routed_ollama.transport import Expected, Marks, Timeouts
 from routed_ollama.types import (
     NO_NEEDS,
     Candidate,
     CircuitState,
     Message,
     MidStream,
+    ModelInfo,
     Needs,
     Prefer,
     Recommendation,
@@ -137,19 +140,24 @@ def decide(
     ranking = score_models(views, task, settings, known.history, request_id=request_id, began=began)
     if not ranking.scores:
         raise _nobody(known, scope or (*((preferred,) if preferred else ()), *first) or None, ranking)
-    return AttemptPlan(
+    alone = len({s.candidate.host for s in ranking.scores}) == 1
+    plan = AttemptPlan(
         [Choice(infos[s.candidate].info, infos[s.candidate].resident) for s in ranking.scores],
         ranking,
         known.clock.monotonic,
         admit=known.circuits.acquire,
-        allow=lambda choice: _allow(known, choice, task, hints.timeouts or timeouts, hints.context),
+        allow=lambda choice: _allow(
+            known, choice, task, hints.timeouts or timeouts, max(hints.context, plan.least_context), alone=alone
+        ),
         on_start=known.started,
         on_settled=partial(known.settled, session=session) if session else known.settled,
         max_attempts=hints.max_attempts or config.fallback.max_attempts,
         sole=len(ranking.scores) == 1 and (scope is not None or answers),
         mid_stream=hints.mid_stream or config.fallback.mid_stream,
         joinable=hints.joinable,
+        messages=messages,
     )
+    return plan
 
 
 def _settings(config: RouterConfig, hints: Hints, preferred: str | None, first: Sequence[str]) -> ScoringSettings:
@@ -187,19 +195,45 @@ def _nobody(known: Knowledge, scope: Scope | None, ranking: Recommendation) -> E
     return NoModelError(ranking.reason)
 
 
-def _allow(known: Knowledge, choice: Choice, task: TaskCharacteristics, timeouts: Timeouts, least: int) -> Allowance:
+def _allow(
+    known: Knowledge, choice: Choice, task: TaskCharacteristics, timeouts: Timeouts, least: int, *, alone: bool
+) -> Allowance:
+    """Return what an attempt is given: bounds that follow what is known of the model, and its context."""
     info = choice.info
     allocated = known.catalog.allocated_context(info)
     num_ctx = known.contexts.for_request(info, task, allocated=allocated, least=least)
     prediction = known.history.predict(info, task, resident=choice.resident)
-    load = known.history.load_bound(info, timeouts.load)
-    bounds = (timeouts if load == timeouts.load else replace(timeouts, load=load)).bounds(
-        resident=bool(choice.resident) and num_ctx is None,
-        prompt_seconds=prediction.prompt,
+    resident = bool(choice.resident) and not known.contexts.reloads(info, num_ctx, allocated=allocated)
+    prompt = _TIMES_A_PROMPT * prediction.prompt
+    adapted = timeouts.adapted(_expected(known, info, task))
+    marks = Marks()
+    bounds = adapted.bounds(
+        resident=resident,
+        prompt_seconds=prompt,
         wait=known.views.in_flight.of(info.candidate) * (prediction.prompt + prediction.output),
         clock=known.clock.monotonic,
+        marks=marks,
+        patience=Turn(
+            known.waits, info.candidate, adapted, loads=not resident, prompt=prompt, marks=marks, alone=alone
+        ),
     )
-    return Allowance(bounds, bounds.marks, num_ctx)
+    return Allowance(bounds, marks, num_ctx)
+
+
+_TIMES_A_PROMPT: Final = 2.0
+"""Rates are learned from short prompts, and long ones are read more slowly; their length is an estimate."""
+_TOOL_CALL: Final = 2048
+"""Tokens of a long tool call, such as one that writes a file."""
+
+
+def _expected(known: Knowledge, info: ModelInfo, task: TaskCharacteristics) -> Expected:
+    return Expected(
+        load=known.history.observed_load(info),
+        load_by_size=prior_load_seconds(info.size),
+        elsewhere=known.waits.elsewhere(info.candidate),
+        token=known.history.token_seconds(info),
+        held_back=_TOOL_CALL if task.needs.tools else 0,
+    )
 
 
 def _ungated(view: ModelView) -> ModelView:

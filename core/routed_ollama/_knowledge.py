@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from routed_ollama import _fork
 from routed_ollama._views import InFlight, Scope, Views
+from routed_ollama._waiting import Waits
 from routed_ollama.catalog import Catalog, HostView
 from routed_ollama.config import RouterConfig
 from routed_ollama.contexts import SERVER_DEFAULT, ContextSizes
@@ -78,6 +79,7 @@ class Knowledge:
             circuits, clock.time, self._circuit_changed, self.sharing.poke if self._shares else None
         )
         self.views = Views(catalog, self.history, self.circuits, config.routing.memory_share)
+        self.waits = Waits(catalog, clock.monotonic)
         self.conversations = Conversations()
         self.circuit_listeners: list[Callable[[Candidate, CircuitState], None]] = []
         self.contexts = ContextSizes(self._context_grown)
@@ -93,6 +95,7 @@ class Knowledge:
     def close(self) -> None:
         """Write what is still to be written, end the monitor and close the connections."""
         self.monitor.stop()
+        self.waits.close()
         self.sharing.stop()
         self.circuits.leave()
         if self._shares:
@@ -255,12 +258,16 @@ class Knowledge:
     def started(self, attempt: Attempt) -> None:
         """Note that an attempt began."""
         self.views.in_flight.add(attempt.candidate, 1)
+        self.waits.started(attempt.allowance.bounds)
 
     def settled(self, attempt: Attempt, session: str = "") -> None:
         """Note that an attempt ended; what it says of the model comes through the framework's callbacks."""
         if session and attempt.kind is None:
             self.conversations.note(session, attempt.candidate)
         self.views.in_flight.add(attempt.candidate, -1)
+        self.waits.settled(attempt.allowance.bounds, attempt.kind)
+        if attempt.kind is None:
+            self.contexts.note_answered(attempt.candidate, attempt.allowance.num_ctx)
         if attempt.kind is not None and not MEANINGS[attempt.kind].blames_model:
             self.circuits.release(attempt.candidate)
 

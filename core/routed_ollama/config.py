@@ -83,7 +83,19 @@ _Share = Annotated[_Number, Field(ge=0.0, le=1.0)]
 _Positive = Annotated[_Number, Field(gt=0.0)]
 _NotNegative = Annotated[_Number, Field(ge=0.0)]
 _Name = Annotated[str, Field(min_length=1)]
-_Phase = Literal["connect", "load", "first_token", "between_tokens", "total"]
+_Phase = Literal[
+    "connect",
+    "load",
+    "first_token",
+    "between_tokens",
+    "total",
+    "queue",
+    "restart",
+    "load_floor",
+    "load_ceiling",
+    "first_token_ceiling",
+    "between_tokens_ceiling",
+]
 _Bound = Annotated[float, BeforeValidator(_no_flag), Field(gt=0.0)]
 
 

@@ -37,6 +37,7 @@ class ContextSizes:
 
     def __init__(self, on_grown: Callable[[], None] | None = None) -> None:
         self._grown: dict[Candidate, int] = {}
+        self._held: dict[Candidate, int | None] = {}
         self._on_grown = on_grown
         self._lock = threading.Lock()
 
@@ -64,6 +65,25 @@ class ContextSizes:
         if self._on_grown is not None:
             self._on_grown()
         return size
+
+    def note_answered(self, candidate: Candidate, num_ctx: int | None) -> None:
+        """Note that a model has just answered, having been asked for so much context."""
+        self._held[candidate] = num_ctx
+
+    def reloads(self, info: ModelInfo, num_ctx: int | None, *, allocated: int) -> bool:
+        """Whether Ollama must load a model anew, which is in memory, to give it that context.
+
+        Args:
+            info: the model.
+            num_ctx: what is asked for, in tokens; None leaves it to the server.
+            allocated: what the model was loaded with, in tokens; 0 when the server did not say.
+
+        Example:
+            >>> sizes, info = ContextSizes(), ModelInfo("llama3.1:8b")
+            >>> sizes.reloads(info, 8192, allocated=4096), sizes.reloads(info, 8192, allocated=8192)
+            (True, False)
+        """
+        return num_ctx is not None and num_ctx != (allocated or self._held.get(info.candidate))
 
     def export(self) -> dict[str, Any]:
         """Return what was grown, as plain JSON values."""

@@ -45,7 +45,6 @@ _LOAD_BASE: Final = 0.5
 _LOAD_BYTES_PER_SECOND: Final = 250e6
 _WORTH_TELLING: Final = 0.05
 """Share by which a machine's speed must change before every other model's prediction is worked out anew."""
-_LEAST_LOAD_BOUND: Final = 60.0
 RESIDENT_LOAD: Final = 0.3
 """Seconds; a resident model's ``load_duration`` is 0.05 to 0.25 (recordings), so less than this is no load."""
 
@@ -262,15 +261,15 @@ class PerformanceHistory:
         record = self._records.get(info.candidate, _NO_RECORD)
         return record.load.mean(prior_load_seconds(info.size), 0.5)
 
-    def load_bound(self, info: ModelInfo, default: float | None) -> float | None:
-        """Return how long to wait for a model to be loaded, in seconds: what history knows better than the default.
-
-        Five times what its loads took, but a minute at least, for a machine may be busy; never more than the default.
-        """
+    def observed_load(self, info: ModelInfo) -> float | None:
+        """Return the seconds that a model's own loads have taken; None before one was seen."""
         loads = self._records.get(info.candidate, _NO_RECORD).load
-        if default is None or loads.weight < 1.0:
-            return default
-        return min(default, max(_LEAST_LOAD_BOUND, 5.0 * loads.total / loads.weight))
+        return loads.total / loads.weight if loads.weight >= 1.0 else None
+
+    def token_seconds(self, info: ModelInfo) -> float | None:
+        """Return the seconds that a model takes for a token of its answer; None before one was seen."""
+        decode = self._records.get(info.candidate, _NO_RECORD).decode
+        return decode.seconds / decode.tokens if decode.tokens else None
 
     def _decode_rate(self, record: _Record, info: ModelInfo) -> float:
         speedup = self._speedups.get(info.host)

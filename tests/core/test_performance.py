@@ -269,16 +269,14 @@ def test_only_so_many_answers_wait_for_a_judgement() -> None:
     assert history.feedback("r10000", 5.0)
 
 
-def test_how_long_to_wait_for_a_load_follows_the_loads_that_were_seen() -> None:
+def test_what_a_models_own_loads_and_tokens_take_is_known_once_they_were_seen() -> None:
     history = PerformanceHistory()
-    assert history.load_bound(MODEL, 600.0) == 600.0
-    assert history.load_bound(MODEL, None) is None
-    history.record(ok(load_seconds=2.0))
-    assert history.load_bound(MODEL, 600.0) == 60.0, "a machine may be busy: a minute at least"
-    history.record(ok(model="b:70b", load_seconds=50.0))
-    large = ModelInfo("b:70b", host=HOST)
-    assert history.load_bound(large, 600.0) == pytest.approx(250.0)
-    assert history.load_bound(large, 100.0) == 100.0, "never more than the user allows"
+    assert (history.observed_load(MODEL), history.token_seconds(MODEL)) == (None, None)
+    history.record(ok(load_seconds=2.0, output_tokens=100, output_seconds=5.0))
+    history.record(ok(load_seconds=4.0, output_tokens=100, output_seconds=5.0))
+    assert history.observed_load(MODEL) == pytest.approx(3.0, rel=0.02)
+    assert history.token_seconds(MODEL) == pytest.approx(0.05)
+    assert history.observed_load(ModelInfo("b:70b", host=HOST)) is None
 
 
 def test_a_candidate_is_a_model_on_a_host() -> None:

@@ -54,8 +54,8 @@ class Listener:
         if self._held is not None:
             self._held.close()
             self._held = None
-        for connection in tuple(self._connections):
-            await connection.stop()
+        # All at once, as when a process ends: one that is still open must not take a request meanwhile.
+        await asyncio.gather(*(connection.stop() for connection in tuple(self._connections)))
         await asyncio.sleep(0)
         for connection in tuple(self._connections):
             connection.abort()  # whoever does not read what was sent

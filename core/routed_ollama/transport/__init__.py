@@ -4,7 +4,7 @@
 transports that `build_transport` puts under a client, together with the client's proxy and TLS settings.
 """
 
-from routed_ollama.transport._bounds import Bounds, Marks, Timeouts, attempt_bounds
+from routed_ollama.transport._bounds import Bounds, Expected, Marks, Patience, Timeouts, attempt_bounds
 from routed_ollama.transport._build import build_transport
 from routed_ollama.transport._errors import (
     BetweenTokensDeadlineError,
@@ -19,8 +19,10 @@ __all__ = [
     "BetweenTokensDeadlineError",
     "Bounds",
     "ConnectDeadlineError",
+    "Expected",
     "FirstTokenDeadlineError",
     "Marks",
+    "Patience",
     "PhaseTransport",
     "Timeouts",
     "TotalDeadlineError",

@@ -1,21 +1,26 @@
 """Connection pools that are built when first needed: one for each scheme, and for async code one for each event loop.
 
 Building TLS settings costs tens of milliseconds, so plain HTTP never does; and a connection that was opened under one
-event loop cannot be used, or even closed, under another.
+event loop cannot be used, or even closed, under another. A server that is being restarted is tried again for as long as
+the attempt's bounds say.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import warnings
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from weakref import WeakKeyDictionary
 
+import anyio
 import httpx
 
 from routed_ollama import _fork
+from routed_ollama.transport._reads import apatient, patient
+from routed_ollama.transport._watch import OurTimeout
 
 _Loop = asyncio.AbstractEventLoop
 
@@ -40,7 +45,14 @@ class PooledTransport(httpx.BaseTransport):
         if pool is None:
             with self._lock:
                 pool = self._pools.get(scheme) or self._pools.setdefault(scheme, self._build(scheme))
-        return pool.handle_request(request)
+        request.extensions = {"trace": patient, **request.extensions}
+        while True:
+            try:
+                return pool.handle_request(request)
+            except httpx.ConnectError:
+                if (pause := _pause(request)) is None:
+                    raise
+            time.sleep(pause)
 
     def close(self) -> None:
         """Close every connection."""
@@ -83,10 +95,21 @@ class LoopPooledTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send through the running loop's pool for the URL's scheme."""
         pools = await self._pools_here()
-        response = await pools.of(request.url.scheme).handle_async_request(request)
+        response = await self._sent(request, pools)
         # Pools that are collected close their connections; so a response that outlives its client keeps them.
         response.extensions = {**response.extensions, "routed_ollama_pools": pools}
         return response
+
+    @staticmethod
+    async def _sent(request: httpx.Request, pools: _LoopPools) -> httpx.Response:
+        request.extensions = {"trace": apatient, **request.extensions}
+        while True:
+            try:
+                return await pools.of(request.url.scheme).handle_async_request(request)
+            except httpx.ConnectError:
+                if (pause := _pause(request)) is None:
+                    raise
+            await anyio.sleep(pause)
 
     async def aclose(self) -> None:
         """Close the running loop's connections; those of other loops are closed when these shut down."""
@@ -160,6 +183,12 @@ class _LoopPools:
         pools, self._pools = self._pools, {}
         for pool in pools.values():
             await pool.aclose()
+
+
+def _pause(request: httpx.Request) -> float | None:
+    """Return how many seconds to wait before a server that refused is tried again; None: it is not."""
+    timeout = request.extensions.get("timeout")
+    return timeout.watch.refused() if isinstance(timeout, OurTimeout) else None
 
 
 def _running_loop() -> _Loop | None:
