@@ -75,7 +75,8 @@ REPEATED = {
     "three dots": (FOX, "...over the lazy dog", " lazy dog"),
     "a word that was cut": ("It is inter", "international", "national"),
     "a short answer": ("Paris", "Paris is", " is"),
-    "an answer of two words": ("One, ", "One, two, three", "One, two, three"),  # too short to be told from chance
+    "all of very little": ("One, ", "One, two, three", "two, three"),
+    "all of next to nothing": ("P", "Paris", "aris"),
     "a space too many": ("one, two, ", " three", "three"),
     "white space that stands": (f"{FOX} ", "over the lazy dog", "lazy dog"),
     "white space that stands in part": ("def f():\n  ", "def f():\n    return 1", "  return 1"),

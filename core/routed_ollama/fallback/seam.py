@@ -4,8 +4,9 @@ Law: the whole is what was handed out, then what the next model said. Left out o
 and what only introduces it; put in is at most one white space, with which a new message cannot begin. What stands
 already is told from what merely looks like it by four rules, for which white space does not count:
 
-1. **Long.** The continuation begins with characters with which the text ends: with ``LONG`` of them at least, or with
-   ``SHORT`` that are words, where the model was asked to repeat the last words; else with ``UNASKED``, or all.
+1. **Long.** The continuation begins with characters with which the text ends: where the model was asked to repeat the
+   last words with ``LONG`` of them at least, ``SHORT`` that are words, or all; else with ``UNASKED``, or ``LONG`` if
+   that is all.
 2. **A word.** It begins with the very word with which the text ends, and no space stands between: "over the" and
    "the lazy dog". Nobody writes "thethe"; what is meant to be said twice goes on with a space ("ha ha" and " ha").
 3. **A line.** It begins with the whole line in which the text ends, with its indentation, list mark or code fence.
@@ -13,6 +14,12 @@ already is told from what merely looks like it by four rules, for which white sp
 
 A pattern that the text repeats by itself ("0, 0, 0, ", a table's ruler, "ha ha ha") is meant, and is left alone. A
 model that was asked nothing, because its template leaves the message open, is held against the first three rules only.
+
+How often that is wrong was counted: 8,659 files that come with Python and its packages were cut at random words and
+gone on with by the very text that follows there. Of a model that goes on by itself something would have been lost in 5
+of 70,265 cuts. Of one that was asked to repeat and did not, in 36 of 46,142 cuts of code and prose, and in 129 of
+23,969 of data (rows of hexadecimal figures, mostly); that is the price of its repetitions: SmolLM2 repeats what stands
+in ten continuations of twelve.
 """
 
 from __future__ import annotations
@@ -226,7 +233,8 @@ class _Standing:
     def _overlap(self, said: str) -> int:
         """Return the length of the longest end of this with which the continuation begins; 0 for none."""
         mine, at = self.squeezed, -1
-        while len(said) >= SHORT and (at := mine.find(said[:SHORT], at + 1)) >= 0:
+        least = min(SHORT, len(mine))
+        while len(said) >= least > 0 and (at := mine.find(said[:least], at + 1)) >= 0:
             if said.startswith(mine[at:]):
                 return len(mine) - at
         return 0
@@ -239,6 +247,8 @@ class _Standing:
     def _is_long(self, size: int, *, asked: bool, words: bool) -> bool:
         """Whether an end of this that is repeated is more than a few words, or figures (rule 1)."""
         end, before = self.squeezed[-size:], self.squeezed[:-size]
+        if asked and words and not before:
+            return True
         if size < (LONG if asked or not before else UNASKED):
             begins = len(_but_last(self.text, size))
             if not (asked and words) or (begins and self.text[begins - 1].isalnum()):
