@@ -71,6 +71,7 @@ def attempt_mark(router_id: str, plan: AttemptPlan, attempt: Attempt) -> dict[st
         "host": attempt.host,
         "task_type": plan.recommendation.task.task_type,
         "resident": attempt.choice.resident,
+        "goes_on": bool(attempt.continues),
     }
 
 
@@ -86,6 +87,7 @@ class RunningRequest:
         request_id: of the routed request; None for traffic that is not routed.
         resident: whether the model was in memory; None when unknown.
         first_token: seconds to the first token; None until it came.
+        goes_on: whether it ends an answer that another began; as an answer of its own its quality is not judged.
     """
 
     model: str
@@ -95,6 +97,7 @@ class RunningRequest:
     request_id: str | None = None
     resident: bool | None = None
     first_token: float | None = None
+    goes_on: bool = False
     started: float = field(default_factory=time.perf_counter)
 
     @classmethod
@@ -106,7 +109,8 @@ class RunningRequest:
             prompt: the last message's text.
         """
         task_type = TaskType(mark["task_type"])
-        return cls(mark["model"], mark["host"], task_type, prompt, mark["request_id"], mark["resident"])
+        said = (mark["model"], mark["host"], task_type, prompt, mark["request_id"], mark["resident"])
+        return cls(*said, goes_on=mark["goes_on"])
 
     def token(self) -> None:
         """Note that a token came; the first counts."""
@@ -138,7 +142,7 @@ class RunningRequest:
             failure, error = FailureKind.TRUNCATED, "TruncatedStreamError"
         elif not usable:
             failure, error = FailureKind.EMPTY, "EmptyAnswerError"
-        judged = judge and text and failure is None
+        judged = judge and text and failure is None and not self.goes_on
         return Outcome(
             model=self.model,
             host=self.host,

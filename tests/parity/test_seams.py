@@ -151,7 +151,7 @@ def joined(column, path):
         (each["model"], each["prompt_tokens"], each["output_tokens"], each["estimated"])
         for each in seen.routing["attempts"]
     ]
-    recorded = [(one.model, one.kind, one.prompt_tokens, one.output_tokens) for one in play.recorded]
+    recorded = [(one.model, one.kind, one.prompt_tokens, one.output_tokens, one.quality) for one in play.recorded]
     return seen, parts, tokens_of(column, seen, play.chunks[-1]), recorded, play.chunks[-1]
 
 
@@ -167,9 +167,9 @@ def test_every_models_tokens_are_counted_and_what_is_estimated_says_so(path):
         assert second == first + estimate_tokens("The quick brown fox")
         assert usage == (first + second + third, 4 + 5 + 4, first + second + third + 4 + 5 + 4)
         assert recorded == [
-            (BAD, OutcomeKind.FAILED, None, None),
-            (GOOD, OutcomeKind.FAILED, None, None),
-            (THIRD, OutcomeKind.OK, third, 4),
+            (BAD, OutcomeKind.FAILED, None, None, None),
+            (GOOD, OutcomeKind.FAILED, None, None, None),
+            (THIRD, OutcomeKind.OK, third, 4, None),  # the end of an answer is none, so nobody judges it
         ]
     assert all((parts, usage, recorded) == played[0][1:4] for _, parts, usage, recorded, _ in played)
 
@@ -179,10 +179,7 @@ def test_every_models_tokens_are_counted_and_what_is_estimated_says_so(path):
 def test_what_the_last_server_told_stays_as_it_told_it(column, path):
     """Its durations go with its own counts; the speed of a model is not made of another's tokens."""
     seen, parts, _, _, last = joined(column, path)
-    if column.name == "LangChain":
-        told = seen.message.response_metadata
-    else:
-        told = last.raw
+    told = seen.message.response_metadata if column.name == "LangChain" else last.raw
     assert (told["prompt_eval_count"], told["eval_count"]) == parts[-1][1:3]
 
 
