@@ -23,6 +23,7 @@ from routed_ollama import (
     ModelFailure,
     ModelNotInstalledError,
     NoModelError,
+    RedirectedError,
     RoutedOllamaError,
     TruncatedStreamError,
 )
@@ -98,7 +99,7 @@ def as_model_error(error: BaseException) -> BaseException:
         made = ModelNotInstalled(str(error))
     elif isinstance(error, ContextLengthError):
         made = PromptTooLong(str(error), prompt_tokens=error.prompt_tokens, context_length=error.context_length)
-    elif isinstance(error, HostUnreachableError):
+    elif isinstance(error, HostUnreachableError | RedirectedError):
         made = HostUnreachable(str(error))
     elif isinstance(error, NoModelError):
         made = NoModel(str(error))

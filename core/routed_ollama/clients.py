@@ -20,7 +20,7 @@ from routed_ollama.transport import build_transport
 
 Arguments = Mapping[str, Any]
 
-_SECRET = frozenset({"headers", "auth", "cookies", "cert"})
+_SECRET = frozenset({"headers", "auth", "cookies", "cert", "params"})
 """Arguments of httpx clients that a host must not get unless they were given for it."""
 
 

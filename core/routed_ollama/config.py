@@ -100,7 +100,7 @@ _Bound = Annotated[float, BeforeValidator(_no_flag), Field(gt=0.0)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Weights(_Section):

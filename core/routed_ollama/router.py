@@ -415,4 +415,7 @@ class Router:
 
 
 def _rebuild(models: Scope | None, offline: bool, kwargs: dict[str, Any]) -> Router:
+    # Credentials are not pickled; those that the environment knows are found again.
+    known = {normalize_host(url): url for url in (default_host(), *RouterConfig.load().hosts)}
+    kwargs["hosts"] = [known.get(url, url) for url in kwargs["hosts"] or ()] or None
     return Router.from_models(map(str, models or ()), **kwargs) if offline else Router(models, **kwargs)

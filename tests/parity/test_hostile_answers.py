@@ -196,3 +196,22 @@ def test_an_errors_words_are_escaped_where_they_are_told_on(status) -> None:
                     assert r"\x1b]0;owned\x07" in str(caught.value)
                     assert str(caught.value).replace("\n", "").isprintable()
                     assert len(str(caught.value)) < 5_000
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [-5, 0, 10**18, 10**30, 10**400, -(10**18)],
+    ids=["negative", "zero", "large", "huge", "endless", "very negative"],
+)
+def test_figures_that_are_none_hurt_neither_answer_nor_decision(figure, good) -> None:
+    names = ("eval_count", "prompt_eval_count", "eval_duration", "prompt_eval_duration", "load_duration")
+    end = line(done=True, done_reason="stop", **dict.fromkeys((*names, "total_duration"), figure))
+    config = {"health": {"interval": 0}, **SILENT}
+    with Bad(lines(line("Hello."), end)) as bad:
+        for column in COLUMNS:
+            with Router(hosts=[bad.url, good.url], store="memory", config=config) as router:
+                for path, seen in asks(column, router):
+                    assert (path, seen.text, seen.model) == (path, "Hello.", BAD)
+                rows = router.recommend_model("Hello").rows()
+                assert all(0 <= row["total"] <= 2 and row["seconds"] >= 0 for row in rows)
+                json.dumps(rows, allow_nan=False)

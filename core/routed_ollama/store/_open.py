@@ -75,6 +75,8 @@ def _from_text(spec: str) -> Store:
 
 
 def _expanded(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ConfigurationError(f"store: {str(path)!r} is no path; give {_KNOWN}")
     try:
         return path.expanduser()
     except RuntimeError as error:
