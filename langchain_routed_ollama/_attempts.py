@@ -19,14 +19,15 @@ from langchain_core.outputs import ChatGenerationChunk, LLMResult
 from langchain_ollama import ChatOllama
 
 from langchain_routed_ollama._candidates import Candidates
-from langchain_routed_ollama._messages import CHUNKS, continued, going_on, joined, merged
+from langchain_routed_ollama._messages import CHUNKS, calling, continued, going_on, joined, merged
 from langchain_routed_ollama.callbacks import METADATA_KEY
 from langchain_routed_ollama.errors import NoData
-from langchain_routed_ollama.structured import AnswerCheck
+from langchain_routed_ollama.structured import AnswerCheck, unfit
 from routed_ollama import (
     Attempt,
     AttemptPlan,
     EmptyAnswerError,
+    OfferedTools,
     TruncatedStreamError,
     attempt_mark,
     bounded,
@@ -51,6 +52,7 @@ class Request:
         check: refuses an answer that cannot be parsed as asked; None to take any.
         parent: run of the outer request, where it is known.
         every_token: whether a handler wants each token of an attempt, not the first only.
+        tools: what is offered, and whether it has to be called; None where there is nothing to look at.
     """
 
     messages: list[BaseMessage]
@@ -63,6 +65,13 @@ class Request:
     check: AnswerCheck | None = None
     parent: UUID | None = None
     every_token: bool = False
+    tools: OfferedTools | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether an answer must be seen whole before any of it is handed out."""
+        has_to_call = self.tools is not None and bool(self.tools.required)
+        return has_to_call or (self.check is not None and self.check.holds)
 
     def chat(self, attempt: Attempt) -> ChatOllama:
         """Return the plain model of an attempt."""
@@ -178,6 +187,17 @@ def _whole(attempt: Attempt, answer: Answer) -> Answer:
 
 def send_stream(request: Request, attempt: Attempt, answer: Answer | None = None) -> Generator[ChatGenerationChunk]:
     """Ask an attempt's model for a stream. The end event comes before the last chunk is handed out."""
+    answer = answer or Answer(joined)
+    with closing(_sent_stream(request, attempt, answer)) as chunks:
+        if not request.holds:
+            yield from chunks
+            return
+        for _ in chunks:
+            pass
+    yield from answer.chunks  # which may be others than came: a call that was written into the text
+
+
+def _sent_stream(request: Request, attempt: Attempt, answer: Answer) -> Generator[ChatGenerationChunk]:
     with _run(request, attempt) as run:
         stream = run.inner._stream(  # noqa: SLF001
             continued(request.messages, attempt), request.stop, **request.arguments(attempt, run.inner)
@@ -198,6 +218,16 @@ async def asend_stream(
     request: Request, attempt: Attempt, answer: Answer | None = None
 ) -> AsyncGenerator[ChatGenerationChunk]:
     """Async form of ``send_stream``."""
+    answer = answer or Answer(joined)
+    async with aclosing(_asent_stream(request, attempt, answer)) as chunks:
+        async for chunk in chunks:
+            if not request.holds:
+                yield chunk
+    for chunk in answer.chunks if request.holds else ():
+        yield chunk
+
+
+async def _asent_stream(request: Request, attempt: Attempt, answer: Answer) -> AsyncGenerator[ChatGenerationChunk]:
     with _run(request, attempt) as run:
         stream = run.inner._astream(  # noqa: SLF001
             continued(request.messages, attempt), request.stop, **request.arguments(attempt, run.inner)
@@ -223,18 +253,36 @@ class _StreamEvents:
         self._answer = answer
         self._chunks = answer.chunks
         self._tokens = True
+        self._hear = run.attempt.scrutiny.hear
 
     def note(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+        self._hear(chunk.text, chunk.message.additional_kwargs.get("reasoning_content"))
         self._chunks.append(chunk)
         if self._tokens:
             self._run.manager.on_llm_new_token(chunk.text, chunk=chunk)
             self._tokens = self._request.every_token or not CHUNKS.usable(chunk)
         if chunk.generation_info is not None and CHUNKS.done(chunk):
-            self._end()
+            self._end(chunk.generation_info)
         return chunk
 
-    def _end(self) -> None:
-        whole = self._answer.whole = self._answer.merge(self._chunks)
-        if self._request.check is not None and not self._request.plan.committed:  # what is handed out is the caller's
-            self._request.check(whole, self._run.attempt, self._answer, sole=self._request.plan.sole)
-        self._run.ended(LLMResult(generations=[[whole]]))
+    def _end(self, line: dict[str, Any]) -> None:
+        request, attempt, answer = self._request, self._run.attempt, self._answer
+        answer.whole = answer.merge(self._chunks)
+        attempt.scrutiny.counted(line.get("prompt_eval_count"), answer)
+        if request.tools is not None:
+            self._look_at_calls(request.tools)
+        if request.check is not None and not request.plan.committed:  # what is handed out is the caller's
+            request.check(answer.whole, attempt, answer, sole=request.plan.sole)
+        self._run.ended(LLMResult(generations=[[answer.whole]]))
+
+    def _look_at_calls(self, tools: OfferedTools) -> None:
+        """Take a call that was written into the text for one; refuse an answer that calls what it may not."""
+        attempt, answer, plan = self._run.attempt, self._answer, self._request.plan
+        made = calling(answer.whole, tools)
+        if made is not answer.whole:
+            answer.whole, answer.chunks[:] = made, [made]
+        problem = tools.problem([call["name"] for call in getattr(made.message, "tool_calls", ())], made.text)
+        if problem and not plan.committed:
+            attempt.unusable = answer
+        if problem and (attempt.mendable or not plan.committed):
+            raise unfit(attempt, made.text, problem)

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
+from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_ollama import ChatOllama
 
-from routed_ollama import Attempt, AttemptPlan, Candidate, Message, continuation_messages, seconds, with_tag
+from routed_ollama import (
+    Attempt,
+    AttemptPlan,
+    Candidate,
+    Message,
+    OfferedTools,
+    continuation_messages,
+    seconds,
+    with_tag,
+)
 
 _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "function": "tool"}
 
@@ -155,6 +166,24 @@ def merged(chunks: Sequence[ChatGenerationChunk]) -> ChatGenerationChunk:
     All at once: one by one, as that does it, the time grows with their number.
     """
     return chunks[0] + list(chunks[1:]) if len(chunks) > 1 else chunks[0]
+
+
+def calling(whole: ChatGenerationChunk, tools: OfferedTools) -> ChatGenerationChunk:
+    """Return an answer with the calls that are written into its text as calls; one that has none as it is."""
+    message = cast("AIMessageChunk", whole.message)
+    written = () if message.tool_calls else tools.calls_in(whole.text)
+    if not written:
+        return whole
+    calls = [tool_call(name=call.name, args=call.arguments, id=str(uuid4())) for call in written]
+    made = AIMessageChunk(
+        content="",
+        tool_calls=calls,
+        usage_metadata=message.usage_metadata,
+        additional_kwargs=message.additional_kwargs,
+        response_metadata=message.response_metadata,
+        chunk_position="last",
+    )
+    return ChatGenerationChunk(message=made, generation_info=whole.generation_info)
 
 
 def result_of(whole: ChatGenerationChunk, plan: AttemptPlan) -> ChatResult:

@@ -32,6 +32,7 @@ from langchain_routed_ollama.structured import AnswerCheck, check_of
 from routed_ollama import (
     AttemptPlan,
     Needs,
+    OfferedTools,
     OwnRouter,
     acall,
     astream,
@@ -275,7 +276,7 @@ class RoutedChatOllama(Fields):
         with langchain_errors():
             plan = running.router.plan(to_core(messages), scope=running.scope, **self._hints(messages, kwargs))
             request = self._request(plan, messages, stop, kwargs, run_manager)
-            for chunk in stream(plan, lambda attempt: send_stream(request, attempt), self._view, hold=self._holds):
+            for chunk in stream(plan, lambda attempt: send_stream(request, attempt), self._view, hold=request.holds):
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, verbose=self.verbose)
                 yield chunk
@@ -291,16 +292,12 @@ class RoutedChatOllama(Fields):
         with langchain_errors():
             plan = await running.router.aplan(to_core(messages), scope=running.scope, **self._hints(messages, kwargs))
             request = self._request(plan, messages, stop, kwargs, run_manager)
-            chunks = astream(plan, lambda attempt: asend_stream(request, attempt), self._view, hold=self._holds)
+            chunks = astream(plan, lambda attempt: asend_stream(request, attempt), self._view, hold=request.holds)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     if run_manager:
                         await run_manager.on_llm_new_token(chunk.text, verbose=self.verbose)
                     yield chunk
-
-    @property
-    def _holds(self) -> bool:
-        return self._check is not None and self._check.holds
 
     @property
     def _view(self) -> LangChainChunks:
@@ -344,7 +341,8 @@ class RoutedChatOllama(Fields):
         kwargs: dict[str, Any],
         run_manager: Any,
     ) -> Request:
-        running = self._running
+        running, tools = self._running, kwargs.get("tools")
+        choice = kwargs.pop("tool_choice", None) if tools else None  # which Ollama does not know
         return Request(
             messages,
             stop,
@@ -356,6 +354,7 @@ class RoutedChatOllama(Fields):
             self._check,
             run_manager.run_id if run_manager else None,
             running.every_token,
+            OfferedTools.of(tools, choice),
         )
 
     # --- tools and structure ------------------------------------------------------------------------------------------
@@ -364,17 +363,22 @@ class RoutedChatOllama(Fields):
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
         *,
-        tool_choice: dict[str, Any] | str | bool | None = None,  # noqa: ARG002 (Ollama has no such thing; nor has the plain class)
+        tool_choice: dict[str, Any] | str | bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Bind tools. Only models that have the ``tools`` capability are asked then.
 
         Args:
             tools: definitions of any kind that ``convert_to_openai_tool`` takes.
-            tool_choice: ignored, as in ``ChatOllama``: Ollama does not support it.
+            tool_choice: a name, ``"any"`` or True: that tool, or one of them, has to be called. Ollama cannot be told,
+                and ``ChatOllama`` ignores it; here an answer that calls none is a failure like another, and the next
+                model is asked. A call that is written into the text is taken for one.
             **kwargs: bound as they are.
         """
-        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+        definitions = [convert_to_openai_tool(tool) for tool in tools]
+        if tool_choice:
+            kwargs["tool_choice"] = tool_choice
+        return self.bind(tools=definitions, **kwargs)
 
     def with_structured_output(
         self,

@@ -61,9 +61,7 @@ class AnswerCheck:
         if problem := self._problem(generation):
             if self._raw or sole or problem == _NOT_CALLED:
                 attempt.unusable = answer
-            text = " ".join(generation.text.split())
-            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-            raise InvalidAnswerError(f"{attempt.model} answered {shown!r}, which is not as asked: {problem}")
+            raise unfit(attempt, generation.text, problem)
 
     def _problem(self, generation: ChatGeneration) -> str:
         try:
@@ -71,6 +69,13 @@ class AnswerCheck:
         except (OutputParserException, ValidationError, ValueError) as error:
             return " ".join(str(error).split())[:_SHOWN]
         return _NOT_CALLED if parsed is None else ""
+
+
+def unfit(attempt: Attempt, text: str, problem: str) -> InvalidAnswerError:
+    """Return the error of an answer that is not as asked; it shows the answer, shortened."""
+    text = " ".join(text.split())
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return InvalidAnswerError(f"{attempt.model} answered {shown!r}, which is not as asked: {problem}")
 
 
 def check_of(chain: Any, *, raw: bool = False) -> AnswerCheck | None:

@@ -19,7 +19,7 @@ from llama_index.core.instrumentation.span import active_span_id
 from llama_index.llms.ollama import Ollama
 
 from llamaindex_routed_ollama._candidates import Candidates
-from llamaindex_routed_ollama._messages import CHUNKS, continued, going_on, line_of, usable
+from llamaindex_routed_ollama._messages import CHUNKS, called, calling, continued, going_on, line_of, usable
 from llamaindex_routed_ollama.callbacks import EVENT_KEY, PerformanceEventHandler
 from llamaindex_routed_ollama.events import AttemptFailedEvent, dispatcher
 from routed_ollama import (
@@ -28,6 +28,10 @@ from routed_ollama import (
     AttemptPlan,
     EmptyAnswerError,
     InvalidAnswerError,
+    ModelFailure,
+    OfferedTools,
+    PromptCutError,
+    RepetitiveAnswerError,
     TruncatedStreamError,
     attempt_mark,
     bounded,
@@ -58,6 +62,7 @@ class Request:
         rate_limiter: the outer model's; each attempt waits as it asks.
         span_id: of the outer call, the parent of its attempts' spans.
         check: refuses an answer that cannot be parsed as asked; None to take any.
+        tools: what is offered, and whether it has to be called; None where there is nothing to look at.
     """
 
     messages: Sequence[ChatMessage]
@@ -69,6 +74,12 @@ class Request:
     rate_limiter: Any = None
     span_id: str | None = None
     check: Check | None = None
+    tools: OfferedTools | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether an answer must be seen whole before any of it is handed out."""
+        return self.tools is not None and bool(self.tools.required)
 
     @contextmanager
     def inside(self) -> Generator[None]:
@@ -90,7 +101,8 @@ class AttemptEvents(CallbackManager):
         self._attempt = attempt
         self._mark = attempt_mark(request.recorder.router.id, request.plan, attempt)
         self.last: ChatResponse | None = None
-        self.invalid: InvalidAnswerError | None = None
+        self.invalid: ModelFailure | None = None
+        self.stands = False
 
     @property
     def handlers(self) -> list[BaseCallbackHandler]:  # type: ignore[override]
@@ -152,16 +164,23 @@ class AttemptEvents(CallbackManager):
 
     def _look_at(self, response: ChatResponse | None) -> None:
         """Hold a whole answer against what was asked, unless its caller has had the beginning of it already."""
-        check = self._request.check
-        begun = self._request.plan.committed and not self._attempt.replaceable
-        if check is None or response is None or begun or not usable(response):
+        if response is None or not usable(response):
             return
-        if problem := check(response):
+        request, attempt = self._request, self._attempt
+        try:
+            attempt.scrutiny.counted(line_of(response).get("prompt_eval_count"))
+        except PromptCutError as error:
+            self.invalid, self.stands = error, True
+            return
+        begun = request.plan.committed and not attempt.replaceable
+        problem = request.check(response) if request.check is not None and not begun else ""
+        if request.tools is not None and not problem and (attempt.mendable or not begun):
+            problem = request.tools.problem(called(response), response.message.content or "")
+            self.stands = bool(problem) and not begun
+        if problem:
             text = " ".join((response.message.content or "").split())
             shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-            self.invalid = InvalidAnswerError(
-                f"{self._attempt.model} answered {shown!r}, which is not as asked: {problem}"
-            )
+            self.invalid = InvalidAnswerError(f"{attempt.model} answered {shown!r}, which is not as asked: {problem}")
 
     def start_trace(self, trace_id: str | None = None) -> None:
         """Pass on."""
@@ -200,12 +219,11 @@ class _Run:
         """Refuse an answer that is empty, or not as asked."""
         line = line_of(response)
         self.attempt.load_seconds = seconds(line.get("load_duration"))
-        if self.events.invalid is not None:
-            raise self.events.invalid
+        self.accept(response)
         if not usable(response):
             self.attempt.unusable = response
             raise EmptyAnswerError(f"{self.attempt.model} answered with nothing.")
-        return response
+        return calling(response, self.request.tools)
 
     def ends(self, chunk: ChatResponse) -> bool:
         """Note a chunk; True for the last line, after which the stream is to be ended before it is handed out."""
@@ -214,9 +232,21 @@ class _Run:
         self.events.last = chunk
         return True
 
-    def accept(self) -> None:
-        if self.events.invalid is not None:
-            raise self.events.invalid
+    def accept(self, answer: Any) -> None:
+        """Refuse an answer that is not as asked; some may be handed out all the same when nobody does better."""
+        if self.events.invalid is None:
+            return
+        if self.events.stands:
+            self.attempt.unusable = answer
+        raise self.events.invalid
+
+    def heard(self, chunk: ChatResponse) -> RepetitiveAnswerError | None:
+        """Return what is wrong with an answer that goes in circles, to be thrown where its own events see it."""
+        try:
+            self.attempt.scrutiny.hear(chunk.delta, chunk.additional_kwargs.get("thinking_delta"))
+        except RepetitiveAnswerError as error:
+            return error
+        return None
 
     def ended(self) -> None:
         """Raise what the user's handlers raised at the last line, as the plain class does after it."""
@@ -281,6 +311,20 @@ async def asend(request: Request, attempt: Attempt) -> ChatResponse:
 
 def send_stream(request: Request, attempt: Attempt) -> Generator[ChatResponse]:
     """Ask an attempt's model for a stream. The end event comes before the last chunk is handed out."""
+    with closing(_sent_stream(request, attempt)) as chunks:
+        if request.holds:
+            yield from _at_once(list(chunks), request.tools)
+        else:
+            yield from chunks
+
+
+def _at_once(chunks: list[ChatResponse], tools: OfferedTools | None) -> list[ChatResponse]:
+    """Return the chunks of a whole answer; one alone where a call was written into the text."""
+    last = calling(chunks[-1], tools)
+    return chunks if last is chunks[-1] else [last]
+
+
+def _sent_stream(request: Request, attempt: Attempt) -> Generator[ChatResponse]:
     run = _run(request, attempt)
     with request.inside():
         stream = run.inner.stream_chat(run.messages, **run.arguments)
@@ -289,11 +333,15 @@ def send_stream(request: Request, attempt: Attempt) -> Generator[ChatResponse]:
             chunk = next(chunks, None)
         if chunk is None:
             raise run.nothing()
+        said = []
         while chunk is not None:
+            said.append(chunk)
+            if (error := run.heard(chunk)) is not None:
+                chunks.throw(error)
             if run.ends(chunk):
                 with suppress(Exception):
                     next(chunks, None)
-                run.accept()
+                run.accept(said)
             yield chunk
             chunk = next(chunks, None)
         run.ended()
@@ -301,6 +349,18 @@ def send_stream(request: Request, attempt: Attempt) -> Generator[ChatResponse]:
 
 async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[ChatResponse]:
     """Async form of ``send_stream``."""
+    held: list[ChatResponse] = []
+    async with aclosing(_asent_stream(request, attempt)) as chunks:
+        async for chunk in chunks:
+            if request.holds:
+                held.append(chunk)
+            else:
+                yield chunk
+    for chunk in _at_once(held, request.tools) if held else ():
+        yield chunk
+
+
+async def _asent_stream(request: Request, attempt: Attempt) -> AsyncGenerator[ChatResponse]:
     run = _run(request, attempt)
     with request.inside():
         stream = await run.inner.astream_chat(run.messages, **run.arguments)
@@ -309,11 +369,15 @@ async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[Cha
             chunk = await anext(chunks, None)
         if chunk is None:
             raise run.nothing()
+        said = []
         while chunk is not None:
+            said.append(chunk)
+            if (error := run.heard(chunk)) is not None:
+                await chunks.athrow(error)
             if run.ends(chunk):
                 with suppress(Exception):
                     await anext(chunks, None)
-                run.accept()
+                run.accept(said)
             yield chunk
             chunk = await anext(chunks, None)
         run.ended()

@@ -16,7 +16,16 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.llms.ollama import Ollama
 
-from routed_ollama import Attempt, Candidate, Conversations, Message, continuation_messages, fingerprint, seconds
+from routed_ollama import (
+    Attempt,
+    Candidate,
+    Conversations,
+    Message,
+    OfferedTools,
+    continuation_messages,
+    fingerprint,
+    seconds,
+)
 
 _ROLES = {
     MessageRole.CHATBOT: "assistant",
@@ -102,6 +111,22 @@ def going_on(plain: Ollama, attempt: Attempt) -> dict[str, Any]:
     left = attempt.left_of(limit)
     fields: dict[str, Any] = {} if left == limit else {"additional_kwargs": {**options, "num_predict": left}}
     return {**fields, "thinking": False} if "thinking" in attempt.info.flags or plain.thinking else fields
+
+
+def called(response: ChatResponse) -> list[str]:
+    """Return the names of the tools that an answer calls."""
+    return [block.tool_name for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+
+
+def calling(response: ChatResponse, tools: OfferedTools | None) -> ChatResponse:
+    """Return an answer with the calls that are written into its text as calls; one that has none as it is."""
+    written = () if tools is None or called(response) else tools.calls_in(response.message.content or "")
+    if not written:
+        return response
+    thoughts = [block for block in response.message.blocks if isinstance(block, ThinkingBlock)]
+    calls = [ToolCallBlock(tool_name=call.name, tool_kwargs=call.arguments) for call in written]
+    message = ChatMessage(role=response.message.role, blocks=[*thoughts, TextBlock(text=""), *calls])
+    return response.model_copy(update={"message": message, "delta": None if response.delta is None else ""})
 
 
 def line_of(response: ChatResponse | None) -> Mapping[str, Any]:

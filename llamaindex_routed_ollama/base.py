@@ -44,6 +44,7 @@ from llamaindex_routed_ollama.events import RouteDecidedEvent, dispatcher, excep
 from routed_ollama import (
     AttemptPlan,
     Needs,
+    OfferedTools,
     OwnRouter,
     acall,
     astream,
@@ -254,7 +255,11 @@ class RoutedOllama(Structured):
                 request = self._request(plan, messages, kwargs, span_id, check)
                 handed = HandedOut(request)
                 source = stream(
-                    plan, lambda attempt: send_stream(request, handed.by(attempt)), view, replaces=view.replaces
+                    plan,
+                    lambda attempt: send_stream(request, handed.by(attempt)),
+                    view,
+                    hold=request.holds,
+                    replaces=view.replaces,
                 )
                 for chunk in source:
                     yield handed.out(chunk)
@@ -276,7 +281,11 @@ class RoutedOllama(Structured):
                 request = self._request(plan, messages, kwargs, span_id, check)
                 handed = HandedOut(request)
                 source = astream(
-                    plan, lambda attempt: asend_stream(request, handed.by(attempt)), view, replaces=view.replaces
+                    plan,
+                    lambda attempt: asend_stream(request, handed.by(attempt)),
+                    view,
+                    hold=request.holds,
+                    replaces=view.replaces,
                 )
                 async with aclosing(source):
                     async for chunk in source:
@@ -324,7 +333,8 @@ class RoutedOllama(Structured):
         span_id: str | None,
         check: Check | None,
     ) -> Request:
-        running, found = self._running, plan.recommendation
+        running, found, tools = self._running, plan.recommendation, kwargs.get("tools")
+        required = kwargs.pop("tool_required", False)  # which Ollama does not know
         dispatcher.event(
             RouteDecidedEvent(
                 request_id=found.request_id,
@@ -347,6 +357,7 @@ class RoutedOllama(Structured):
             self.rate_limiter,
             span_id,
             check or EXPECTED.get(),
+            OfferedTools.of(tools, kwargs.get("tool_choice") or bool(required)),
         )
 
     # --- tools --------------------------------------------------------------------------------------------------------
@@ -358,15 +369,20 @@ class RoutedOllama(Structured):
         chat_history: list[ChatMessage] | None = None,
         verbose: bool = False,  # noqa: ARG002 (the framework's signature)
         allow_parallel_tool_calls: bool = False,  # noqa: ARG002
-        tool_required: bool = False,  # noqa: ARG002 (Ollama has no such thing; LlamaIndex looks for the name)
+        tool_required: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Return the arguments of ``chat``; the caller's history is not changed."""
+        """Return the arguments of ``chat``; the caller's history is not changed.
+
+        Ollama cannot be told that a tool has to be called, and ``Ollama`` ignores it; here an answer that calls none is
+        a failure like another. A call that is written into the text is taken for one.
+        """
         messages = list(chat_history or ())
         if user_msg:
             messages.append(ChatMessage(content=user_msg) if isinstance(user_msg, str) else user_msg)
         specs = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
-        return {**kwargs, "messages": messages, "tools": specs or None}
+        required = {"tool_required": True} if tool_required and specs else {}
+        return {**kwargs, **required, "messages": messages, "tools": specs or None}
 
     def _validate_chat_with_tools_response(
         self, response: ChatResponse, tools: Sequence[BaseTool], allow_parallel_tool_calls: bool = False, **kwargs: Any

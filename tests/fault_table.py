@@ -5,8 +5,8 @@ Two models on one server: the bad one is asked first while nothing is known agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from routed_ollama.testing import Fault, OllamaServer, ScriptedModel
@@ -31,12 +31,14 @@ class Trouble:
         after_chunks: so much of the answer is said before.
         endless: whether it never ends by itself, so that somebody must stop waiting.
         loses: whether what was sent may be lost on the way: a reset takes with it what was not read yet.
+        more: further arguments of ``OllamaServer.fail``.
     """
 
     fault: Fault | None
     after_chunks: int | None = None
     endless: bool = False
     loses: bool = False
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def mid_stream(self) -> bool:
@@ -46,7 +48,7 @@ class Trouble:
     @property
     def details(self) -> dict[str, Any]:
         """Arguments of ``OllamaServer.fail``."""
-        return {} if self.after_chunks is None else {"after_chunks": self.after_chunks}
+        return {**self.more, **({} if self.after_chunks is None else {"after_chunks": self.after_chunks})}
 
     @property
     def timeouts(self) -> dict[str, float] | None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from routed_ollama.fallback import Attempt, AttemptPlan, FailureKind, classify
 from routed_ollama.quality import assess_quality
-from routed_ollama.transport import attempt_bounds
+from routed_ollama.transport import answer_heard, attempt_bounds
 from routed_ollama.types import Outcome, OutcomeKind, TaskType
 
 _MOST_RUNS = 10_000
@@ -36,12 +36,13 @@ def seconds(nanoseconds: Any) -> float | None:
 
 @contextmanager
 def bounded(attempt: Attempt) -> Generator[None]:
-    """Carry an attempt's limits of time to the transport, for the call inside the block that sends it."""
-    token = attempt_bounds.set(attempt.allowance.bounds)
+    """Carry an attempt's limits of time to the transport, and what hears its answer, for the call that sends it."""
+    bounds, heard = attempt_bounds.set(attempt.allowance.bounds), answer_heard.set(attempt.scrutiny.hear)
     try:
         yield
     finally:
-        attempt_bounds.reset(token)
+        attempt_bounds.reset(bounds)
+        answer_heard.reset(heard)
 
 
 @asynccontextmanager
@@ -71,7 +72,6 @@ def attempt_mark(router_id: str, plan: AttemptPlan, attempt: Attempt) -> dict[st
         "host": attempt.host,
         "task_type": plan.recommendation.task.task_type,
         "resident": attempt.choice.resident,
-        "goes_on": bool(attempt.continues),
     }
 
 
@@ -87,7 +87,6 @@ class RunningRequest:
         request_id: of the routed request; None for traffic that is not routed.
         resident: whether the model was in memory; None when unknown.
         first_token: seconds to the first token; None until it came.
-        goes_on: whether it ends an answer that another began; as an answer of its own its quality is not judged.
     """
 
     model: str
@@ -97,7 +96,6 @@ class RunningRequest:
     request_id: str | None = None
     resident: bool | None = None
     first_token: float | None = None
-    goes_on: bool = False
     started: float = field(default_factory=time.perf_counter)
 
     @classmethod
@@ -109,8 +107,7 @@ class RunningRequest:
             prompt: the last message's text.
         """
         task_type = TaskType(mark["task_type"])
-        said = (mark["model"], mark["host"], task_type, prompt, mark["request_id"], mark["resident"])
-        return cls(*said, goes_on=mark["goes_on"])
+        return cls(mark["model"], mark["host"], task_type, prompt, mark["request_id"], mark["resident"])
 
     def token(self) -> None:
         """Note that a token came; the first counts."""
@@ -142,7 +139,7 @@ class RunningRequest:
             failure, error = FailureKind.TRUNCATED, "TruncatedStreamError"
         elif not usable:
             failure, error = FailureKind.EMPTY, "EmptyAnswerError"
-        judged = judge and text and failure is None and not self.goes_on
+        judged = judge and text and failure is None
         return Outcome(
             model=self.model,
             host=self.host,

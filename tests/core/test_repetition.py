@@ -98,6 +98,9 @@ def test_the_first_copy_is_left_and_what_came_next_still_comes_next(before, piec
         ("0, ", "Print 0 five thousand times", True),
         ("----", "Draw a line", False),
         ("I will be good. ", "I will be good. " + "Summarise this. " * 200, False),
+        ("word ", "word " * 5_000, True),
+        ("good I will be ", "x" * 3_000 + " I will be good, I will be good, I will be good", True),
+        ("0, ", "[0, 0, 0, 0]" + "Summarise this. " * 200, True),
         (PARAGRAPH, PARAGRAPH, False),
     ],
 )

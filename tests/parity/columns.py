@@ -23,6 +23,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 from llama_index.core.prompts import PromptTemplate
+from llama_index.core.tools import FunctionTool
 from llama_index.llms.ollama import Ollama
 from pydantic import BaseModel
 
@@ -57,6 +58,12 @@ MULTIPLY = {
 }
 
 
+@FunctionTool.from_defaults
+def multiply(a: int, b: int) -> int:
+    """Multiply two numbers."""
+    return a * b
+
+
 class Result(NamedTuple):
     """What a tool gave."""
 
@@ -70,6 +77,8 @@ class Ask:
     Attributes:
         said: the conversation: prompts as text, answers as they were ``Seen``, what tools gave.
         tools, image, song, think: whether a tool is offered, an image shown, a ``Song`` asked for, thinking wished.
+        required: whether the tool that is offered has to be called.
+        parts: whether a stream of the ``Song`` is to give parts of it, which LangChain does not where it validates it.
         call: hints that are given with the call.
     """
 
@@ -78,6 +87,8 @@ class Ask:
     image: bool = False
     song: bool = False
     think: bool = False
+    required: bool = False
+    parts: bool = True
     call: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -160,7 +171,9 @@ class LangChain:
         call = {**ask.call, **({"reasoning": True} if ask.think else {})}
         if ask.song:
             llm = llm.with_structured_output(schema)
-        return llm.bind_tools([MULTIPLY]) if ask.tools else llm, [*_langchain_messages(ask)], call
+        if ask.tools:
+            llm = llm.bind_tools([MULTIPLY], **({"tool_choice": "any"} if ask.required else {}))
+        return llm, [*_langchain_messages(ask)], call
 
     def whole(self, llm, ask):
         model, messages, call = self._asked(llm, ask)
@@ -171,11 +184,11 @@ class LangChain:
         return self.read([await model.ainvoke(messages, **call)])
 
     def stream(self, llm, ask):
-        model, messages, call = self._asked(llm, ask, Song.model_json_schema())  # of a class it streams no parts
+        model, messages, call = self._asked(llm, ask, Song.model_json_schema() if ask.parts else Song)
         return model.stream(messages, **call)
 
     async def astream(self, llm, ask):
-        model, messages, call = self._asked(llm, ask, Song.model_json_schema())
+        model, messages, call = self._asked(llm, ask, Song.model_json_schema() if ask.parts else Song)
         return model.astream(messages, **call)
 
     def read(self, chunks):
@@ -186,7 +199,7 @@ class LangChain:
         message = chunks[0] + chunks[1:] if len(chunks) > 1 and isinstance(chunks[0], AIMessageChunk) else chunks[0]
         return Seen(
             message.text,
-            message.response_metadata["routing"],
+            message.response_metadata.get("routing", {}),
             message.additional_kwargs.get("reasoning_content", ""),
             tuple((call["name"], call["args"]) for call in message.tool_calls),
             message,
@@ -228,27 +241,38 @@ class LlamaIndex:
     def _prompt(self, ask):
         return Song, PromptTemplate("{said}"), dict(ask.call) or None
 
+    def _calling(self, ask):
+        return {"tools": [multiply], "user_msg": ask.said[-1], "tool_required": True, **ask.call}
+
     def whole(self, llm, ask):
         if ask.song:
             return self.read([llm.structured_predict(*self._prompt(ask), said=ask.said[-1])])
+        if ask.required:
+            return self.read([llm.chat_with_tools(**self._calling(ask))])
         messages, call = self._asked(ask)
         return self.read([llm.chat(messages, **call)])
 
     async def awhole(self, llm, ask):
         if ask.song:
             return self.read([await llm.astructured_predict(*self._prompt(ask), said=ask.said[-1])])
+        if ask.required:
+            return self.read([await llm.achat_with_tools(**self._calling(ask))])
         messages, call = self._asked(ask)
         return self.read([await llm.achat(messages, **call)])
 
     def stream(self, llm, ask):
         if ask.song:
             return llm.stream_structured_predict(*self._prompt(ask), said=ask.said[-1])
+        if ask.required:
+            return llm.stream_chat_with_tools(**self._calling(ask))
         messages, call = self._asked(ask)
         return llm.stream_chat(messages, **call)
 
     async def astream(self, llm, ask):
         if ask.song:
             return await llm.astream_structured_predict(*self._prompt(ask), said=ask.said[-1])
+        if ask.required:
+            return await llm.astream_chat_with_tools(**self._calling(ask))
         messages, call = self._asked(ask)
         return await llm.astream_chat(messages, **call)
 
@@ -265,7 +289,7 @@ class LlamaIndex:
             assert "".join(chunk.delta or "" for chunk in chunks) == text
         return Seen(
             text,
-            last.raw["routing"],
+            last.raw.get("routing", {}),
             "".join(thoughts) or "".join(block.content or "" for block in blocks if isinstance(block, ThinkingBlock)),
             tuple((block.tool_name, block.tool_kwargs) for block in blocks if isinstance(block, ToolCallBlock)),
             last.message,

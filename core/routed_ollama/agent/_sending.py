@@ -75,19 +75,25 @@ class _Recorder:
         self._attempt = attempt
         mark = attempt_mark(request.router.id, request.plan, attempt)
         self._running = RunningRequest.of_mark(mark, request.asked.prompt)
-        self._texts: list[str] = []
+        self._pieces: list[Piece] = []
         self._usable = False
         self._over = False
 
     def note(self, piece: Piece) -> Piece:
-        """Take a piece; the last one is the end of the attempt, before it is handed out."""
+        """Take a piece; the last one is the end of the attempt, before it is handed out.
+
+        Raises:
+            ModelFailure: it goes in circles, or is to a part of the prompt alone, and another can do better.
+        """
         if piece.text or piece.thinking:
             self._running.token()
-        self._texts.append(piece.text)
+        self._attempt.scrutiny.hear(piece.text, piece.thinking)
+        self._pieces.append(piece)
         self._usable = self._usable or piece.usable
         if piece.final is not None:
             self._attempt.load_seconds = seconds(piece.final.get("load_duration"))
-            text, judge = "".join(self._texts), self._router.learns
+            self._attempt.scrutiny.counted(piece.final.get("prompt_eval_count"), self._pieces)
+            text, judge = "".join(each.text for each in self._pieces), self._router.learns
             self._end(self._running.answered(piece.final, text, usable=self._usable, judge=judge))
         return piece
 

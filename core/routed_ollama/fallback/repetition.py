@@ -117,7 +117,9 @@ def without_copies(text: str, size: int) -> str:
 
 
 def was_asked_for(piece: str, prompt: str) -> bool:
-    """Whether a short prompt holds the very words that are repeated: "write 'I will be good' a thousand times".
+    """Whether a prompt has the same said again and again: "write 'I will be good' a thousand times".
+
+    That is so where a short one holds the very words that are repeated, and where any holds them twice in a row.
 
     Args:
         piece: what is repeated; it may begin anywhere in the phrase.
@@ -127,11 +129,13 @@ def was_asked_for(piece: str, prompt: str) -> bool:
         >>> was_asked_for("good. I will be ", "Write 'I will be good' a thousand times")
         True
     """
+    if piece + piece in prompt:
+        return True
     words = _words(piece)
-    if not 0 < len(words) <= _MOST_WORDS or len(prompt) > _SHORT_PROMPT:
+    if not 0 < len(words) <= _MOST_WORDS:
         return False
-    said = f" {' '.join(_words(prompt))} "
-    return any(f" {' '.join(words[at:] + words[:at])} " in said for at in range(len(words)))
+    said, times = f" {' '.join(_words(prompt))} ", 1 if len(prompt) <= _SHORT_PROMPT else 2
+    return any(f" {' '.join((words[at:] + words[:at]) * times)} " in said for at in range(len(words)))
 
 
 _MOST_WORDS: Final = 60

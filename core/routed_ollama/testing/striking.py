@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from itertools import count
 
 from routed_ollama.testing import errors
@@ -58,33 +59,36 @@ async def _silenced(pieces: Pieces, blanks: tuple[str, ...]) -> Pieces:
     """Nothing is said but white space."""
     for blank in blanks:
         yield Piece(blank)
-    async for item in pieces:
-        if isinstance(item, Finish):
-            yield item._replace(reason="stop", output_tokens=len(blanks) + 1)
+    async with aclosing(pieces):
+        async for item in pieces:
+            if isinstance(item, Finish):
+                yield item._replace(reason="stop", output_tokens=len(blanks) + 1)
 
 
 async def _struck(pieces: Pieces, active: ActiveFault) -> Pieces:
     """It breaks off."""
-    if active.fault in _AT_ONCE:
-        raise Struck(active)
     made = 0
-    async for item in pieces:
-        if made >= active.after_chunks or isinstance(item, Finish):
+    async with aclosing(pieces):
+        if active.fault in _AT_ONCE:
             raise Struck(active)
-        made += 1
-        yield item
+        async for item in pieces:
+            if made >= active.after_chunks or isinstance(item, Finish):
+                raise Struck(active)
+            made += 1
+            yield item
 
 
 async def _widened(pieces: Pieces, active: ActiveFault, clock: Clock) -> Pieces:
     """Something comes into it, or between; then it goes on."""
     made, widened = 0, False
-    async for item in pieces:
-        if not widened and (made >= active.after_chunks or isinstance(item, Finish)):
-            widened = True
-            async for added in _added(active, clock):
-                yield added
-        made += 1
-        yield item
+    async with aclosing(pieces), aclosing(_added(active, clock)) as more:
+        async for item in pieces:
+            if not widened and (made >= active.after_chunks or isinstance(item, Finish)):
+                widened = True
+                async for added in more:
+                    yield added
+            made += 1
+            yield item
 
 
 async def _added(active: ActiveFault, clock: Clock) -> AsyncGenerator[Piece, None]:
@@ -104,14 +108,15 @@ async def _repeating(pieces: Pieces, active: ActiveFault, limit: int) -> Pieces:
     """The same phrase comes until nothing more may."""
     made = 0
     phrase = tokens(active.text or PHRASE)
-    async for item in pieces:
-        if made < active.after_chunks and not isinstance(item, Finish):
-            made += 1
-            yield item
-        elif isinstance(item, Finish):
-            for number in range(limit - made):
-                yield Piece(phrase[number % len(phrase)])
-            yield item._replace(reason="length", output_tokens=limit)
+    async with aclosing(pieces):
+        async for item in pieces:
+            if made < active.after_chunks and not isinstance(item, Finish):
+                made += 1
+                yield item
+            elif isinstance(item, Finish):
+                for number in range(limit - made):
+                    yield Piece(phrase[number % len(phrase)])
+                yield item._replace(reason="length", output_tokens=limit)
 
 
 async def strike(active: ActiveFault, exchange: Exchange, answer: Answer) -> None:

@@ -12,6 +12,7 @@ from routed_ollama.transport._errors import (
     FirstTokenDeadlineError,
     TotalDeadlineError,
 )
+from routed_ollama.transport._joined import answer_heard
 from routed_ollama.transport._phases import AsyncPhaseTransport, PhaseTransport
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "PhaseTransport",
     "Timeouts",
     "TotalDeadlineError",
+    "answer_heard",
     "attempt_bounds",
     "build_transport",
 ]

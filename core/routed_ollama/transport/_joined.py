@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Final
 
 import httpx
@@ -23,6 +25,12 @@ _OF_THE_BODY: Final = frozenset({"content-type", "content-length", "content-enco
 """Headers that say how the stream was sent, and nothing of what is handed over."""
 _OF_THE_STREAM: Final = frozenset({"network_stream", "reason_phrase"})
 """Extensions of httpx's that are true of the stream alone."""
+
+answer_heard: ContextVar[Callable[[str | None, str | None], None] | None] = ContextVar(
+    "routed_ollama_answer_heard", default=None
+)
+"""Is told text and reasoning of each line of an answer that is being joined; what it raises ends the answer. Set around
+the call that sends."""
 
 
 def _as_stream(request: httpx.Request) -> httpx.Request | None:
@@ -41,7 +49,8 @@ class _Joiner:
     """Adds up the lines of a stream."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
+        self._hear = answer_heard.get()
         self._texts: dict[str, list[str]] = {}
         self._calls: list[Any] = []
         self._logprobs: list[Any] = []
@@ -54,9 +63,11 @@ class _Joiner:
         return self._last.get("done") is True or "error" in self._last
 
     def feed(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        first, *lines = data.split(b"\n")
+        self._rest.append(first)
         for line in lines:
-            self._line(line)
+            self._line(b"".join(self._rest))
+            self._rest = [line]
 
     def _line(self, line: bytes) -> None:
         if not line.strip() or "error" in self._last:
@@ -64,6 +75,8 @@ class _Joiner:
         part = json.loads(line)
         self._message = part.get("message") or self._message
         said = part.get("message") or part  # `/api/generate` has no message around them
+        if self._hear is not None:
+            self._hear(said.get("content"), said.get("thinking"))
         for name in _TEXTS:
             if said.get(name):
                 self._texts.setdefault(name, []).append(said[name])
@@ -74,7 +87,7 @@ class _Joiner:
     def response(self, response: httpx.Response, request: httpx.Request) -> httpx.Response:
         """Return the whole answer, or the error that the server would have given instead of one."""
         if not self.over:
-            self._line(self._rest)
+            self._line(b"".join(self._rest))
         if not self.over:
             raise TruncatedStreamError("The answer ended before its last line (no `done`).")
         headers = [(name, value) for name, value in response.headers.multi_items() if name not in _OF_THE_BODY]
