@@ -23,15 +23,26 @@ _MOST_RUNS = 10_000
 _SECOND = 1e9
 """Nanoseconds; Ollama's durations are in them."""
 
+_LONGEST = 1e18
+"""Nanoseconds; thirty years. What is longer, or negative, is no duration."""
+
+_MOST_TOKENS = 2**31
+
 
 def seconds(nanoseconds: Any) -> float | None:
-    """Return a duration of Ollama's in seconds; None when it is absent or not a number.
+    """Return a duration of Ollama's in seconds; None when it is absent or none.
 
     Example:
         >>> seconds(1_500_000_000), seconds(None)
         (1.5, None)
     """
-    return nanoseconds / _SECOND if isinstance(nanoseconds, int | float) and not isinstance(nanoseconds, bool) else None
+    if isinstance(nanoseconds, bool) or not isinstance(nanoseconds, int | float):
+        return None
+    return nanoseconds / _SECOND if 0 <= nanoseconds <= _LONGEST else None
+
+
+def _tokens(count: Any) -> int | None:
+    return count if type(count) is int and 0 < count < _MOST_TOKENS else None
 
 
 @contextmanager
@@ -72,6 +83,7 @@ def attempt_mark(router_id: str, plan: AttemptPlan, attempt: Attempt) -> dict[st
         "host": attempt.host,
         "task_type": plan.recommendation.task.task_type,
         "resident": attempt.choice.resident,
+        "goes_on": bool(attempt.continues),
     }
 
 
@@ -87,6 +99,7 @@ class RunningRequest:
         request_id: of the routed request; None for traffic that is not routed.
         resident: whether the model was in memory; None when unknown.
         first_token: seconds to the first token; None until it came.
+        goes_on: whether it ends an answer that another began; as an answer of its own its quality is not judged.
     """
 
     model: str
@@ -96,6 +109,7 @@ class RunningRequest:
     request_id: str | None = None
     resident: bool | None = None
     first_token: float | None = None
+    goes_on: bool = False
     started: float = field(default_factory=time.perf_counter)
 
     @classmethod
@@ -107,7 +121,8 @@ class RunningRequest:
             prompt: the last message's text.
         """
         task_type = TaskType(mark["task_type"])
-        return cls(mark["model"], mark["host"], task_type, prompt, mark["request_id"], mark["resident"])
+        said = (mark["model"], mark["host"], task_type, prompt, mark["request_id"], mark["resident"])
+        return cls(*said, goes_on=mark["goes_on"])
 
     def token(self) -> None:
         """Note that a token came; the first counts."""
@@ -139,7 +154,7 @@ class RunningRequest:
             failure, error = FailureKind.TRUNCATED, "TruncatedStreamError"
         elif not usable:
             failure, error = FailureKind.EMPTY, "EmptyAnswerError"
-        judged = judge and text and failure is None
+        judged = judge and text and failure is None and not self.goes_on
         return Outcome(
             model=self.model,
             host=self.host,
@@ -150,9 +165,9 @@ class RunningRequest:
             response_time=time.perf_counter() - self.started,
             load_seconds=seconds(line.get("load_duration")),
             first_token_seconds=self.first_token,
-            prompt_tokens=line.get("prompt_eval_count") or prompt_tokens,
+            prompt_tokens=_tokens(line.get("prompt_eval_count")) or _tokens(prompt_tokens),
             prompt_seconds=seconds(line.get("prompt_eval_duration")),
-            output_tokens=line.get("eval_count") or output_tokens,
+            output_tokens=_tokens(line.get("eval_count")) or _tokens(output_tokens),
             output_seconds=seconds(line.get("eval_duration")),
             total_seconds=seconds(line.get("total_duration")),
             quality=assess_quality(self.prompt, text, done_reason=line.get("done_reason")) if judged else None,
