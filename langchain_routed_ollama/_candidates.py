@@ -34,6 +34,8 @@ class Candidates:
         self._templates: dict[str, ChatOllama] = {}
         self._made: dict[tuple[Candidate, int | None], ChatOllama] = {}
         self._ready = {candidate_of(model): model for model in reversed(ready)}
+        self._closers: list[weakref.finalize[[], Candidates]] = []
+        self._async_clients: list[AsyncClient] = []
 
     def chat(self, candidate: Candidate, num_ctx: int | None) -> ChatOllama:
         """Return the plain model of a candidate, with a context of that many tokens unless the user set one."""
@@ -57,10 +59,30 @@ class Candidates:
 
     def _kept(self, model: ChatOllama, theirs: ChatOllama | None = None) -> ChatOllama:
         """Close a model's connections when these candidates are gone; the plain class leaves them open."""
-        client = model._client  # noqa: SLF001 (ChatOllama's only handle on it)
+        client, async_client = model._client, model._async_client  # noqa: SLF001 (ChatOllama's only handle on them)
         if isinstance(client, Client) and (theirs is None or client is not theirs._client):  # noqa: SLF001
-            weakref.finalize(self, client.close)
+            self._closers.append(weakref.finalize(self, client.close))
+        if isinstance(async_client, AsyncClient) and (theirs is None or async_client is not theirs._async_client):  # noqa: SLF001
+            self._async_clients.append(async_client)
         return model
+
+    def close(self) -> list[AsyncClient]:
+        """Close the sync connections; the next request opens new ones. Return the async clients, which stay open.
+
+        Their connections belong to event loops, and are closed with these.
+        """
+        with self._lock:
+            closers, self._closers = self._closers, []
+            clients, self._async_clients = self._async_clients, []
+            self._templates, self._made = {}, {}
+        for close in closers:
+            close()
+        return clients
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop, too."""
+        for client in self.close():
+            await client.close()  # type: ignore[no-untyped-call]
 
     def _template(self, candidate: Candidate) -> ChatOllama:
         host, clients = candidate.host, self._clients

@@ -31,6 +31,7 @@ from langchain_routed_ollama.errors import langchain_errors
 from langchain_routed_ollama.structured import AnswerCheck, check_of
 from routed_ollama import (
     AttemptPlan,
+    ModelLife,
     Needs,
     OfferedTools,
     OwnRouter,
@@ -46,7 +47,7 @@ from routed_ollama import (
 )
 
 
-class RoutedChatOllama(Fields):
+class RoutedChatOllama(Fields, ModelLife):
     r"""One chat model over all the models you have in Ollama.
 
     For each request it reads the task, picks the model that answers it best now, and when that model fails it answers

@@ -51,6 +51,8 @@ class Candidates:
         self._clients: dict[str, tuple[Client, AsyncClient]] = {}
         self._made: dict[tuple[Candidate, int | None], Ollama] = {}
         self._ready = {_candidate_of(model): model for model in reversed(ready)}
+        self._closers: list[weakref.finalize[[], Candidates]] = []
+        self._async_clients: list[AsyncClient] = []
 
     def plain(self, candidate: Candidate, num_ctx: int | None) -> Ollama:
         """Return the plain model of a candidate, with a context of that many tokens unless the user set one."""
@@ -84,7 +86,7 @@ class Candidates:
             sync, async_ = self._theirs
             clients = (
                 sync or self._kept(_sync_client(host, self._settings)),
-                async_ or _async_client(host, self._settings),
+                async_ or self._akept(_async_client(host, self._settings)),
             )
             self._clients[host] = clients
         return clients
@@ -96,13 +98,35 @@ class Candidates:
         if made._client is None:  # noqa: SLF001 (asking the property would make one without bounds)
             made._client = self._kept(_sync_client(candidate.host, settings))  # noqa: SLF001
         if made._async_client is None:  # noqa: SLF001
-            made._async_client = _async_client(candidate.host, settings)  # noqa: SLF001
+            made._async_client = self._akept(_async_client(candidate.host, settings))  # noqa: SLF001
         return made
 
     def _kept(self, client: Client) -> Client:
         """Close a client's connections when these candidates are gone."""
-        weakref.finalize(self, client.close)
+        self._closers.append(weakref.finalize(self, client.close))
         return client
+
+    def _akept(self, client: AsyncClient) -> AsyncClient:
+        self._async_clients.append(client)
+        return client
+
+    def close(self) -> list[AsyncClient]:
+        """Close the sync connections; the next request opens new ones. Return the async clients, which stay open.
+
+        Their connections belong to event loops, and are closed with these.
+        """
+        with self._lock:
+            closers, self._closers = self._closers, []
+            clients, self._async_clients = self._async_clients, []
+            self._clients, self._made = {}, {}
+        for close in closers:
+            close()
+        return clients
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop, too."""
+        for client in self.close():
+            await client.close()  # type: ignore[no-untyped-call]
 
     def handlers_of(self, candidate: Candidate) -> list[BaseCallbackHandler]:
         """Return a ready-made model's own handlers; they hear its attempts."""

@@ -43,6 +43,7 @@ from llamaindex_routed_ollama._structured import EXPECTED, Structured
 from llamaindex_routed_ollama.events import RouteDecidedEvent, dispatcher, exceptions_told
 from routed_ollama import (
     AttemptPlan,
+    ModelLife,
     Needs,
     OfferedTools,
     OwnRouter,
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
 
 
-class RoutedOllama(Structured):
+class RoutedOllama(Structured, ModelLife):
     """One LLM over all the models you have in Ollama.
 
     For each request it reads the task, picks the model that answers it best now, and when that model fails it answers

@@ -18,7 +18,7 @@ from routed_ollama._defaults import (
     set_default_router,
 )
 from routed_ollama._version import __version__
-from routed_ollama.adapters import OwnRouter, given_router, router_of, scope_of, server_urls
+from routed_ollama.adapters import ModelLife, OwnRouter, given_router, router_of, scope_of, server_urls
 from routed_ollama.agent import AgentInterface, AgentResponse, EnhancedAgentInterface, create_agent
 from routed_ollama.analysis import analyze, estimate_tokens
 from routed_ollama.catalog import Catalog, with_tag
@@ -142,6 +142,7 @@ __all__ = [
     "ModelCapability",
     "ModelFailure",
     "ModelInfo",
+    "ModelLife",
     "ModelNotInstalledError",
     "ModelPerformance",
     "ModelScore",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from routed_ollama._life import Closing
 from routed_ollama.catalog import with_tag
 from routed_ollama.clients import ClientSettings
 from routed_ollama.config import RouterConfig, default_host
@@ -30,6 +32,33 @@ class OwnRouter(Router):
     def suits(self, given: Mapping[str, Any]) -> bool:
         """Whether these fields ask for nothing else than it was made from; what they leave out is no matter."""
         return all(value is None or value in ({}, self._made_from.get(name)) for name, value in given.items())
+
+
+class ModelLife(Closing):
+    """What every model has besides its fields: ``close``, ``aclose``, ``with`` and ``async with``.
+
+    Its runtime has ``candidates`` with ``close`` and ``aclose``.
+    """
+
+    _runtime: Any
+    router: Any
+
+    def close(self) -> None:
+        """Close its connections, and its router unless that is shared; what is asked again opens them again.
+
+        Copies of the model share them. Connections that async requests made belong to their event loop: ``aclose``
+        closes those of the running one, the others are closed with their loops.
+        """
+        if self._runtime is not None:
+            self._runtime.candidates.close()
+        if isinstance(self.router, OwnRouter):  # one that it was given is its owner's
+            self.router.close()
+
+    async def aclose(self) -> None:
+        """Close its connections, those of the running event loop too, and its router unless that is shared."""
+        if self._runtime is not None:
+            await self._runtime.candidates.aclose()
+        await asyncio.to_thread(self.close)
 
 
 def given_router(router: Router | None, made_from: Mapping[str, Any]) -> Router | None:

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
@@ -19,6 +18,7 @@ import httpx
 from routed_ollama._arguments import check_figure, checked_name, checked_scope, conversation_of
 from routed_ollama._decision import Hints, decide, hints_of
 from routed_ollama._knowledge import Clock, Knowledge
+from routed_ollama._life import Closing
 from routed_ollama._views import Scope
 from routed_ollama.catalog import Catalog, with_tag
 from routed_ollama.clients import ClientSettings
@@ -48,7 +48,7 @@ from routed_ollama.types import (
 _client = ClientSettings().host_client
 
 
-class Router:
+class Router(Closing):
     """Chooses among the chat models of one or several Ollama servers, and learns from what becomes of it.
 
     Nothing is contacted when it is made: the servers are asked before the first decision.
@@ -146,17 +146,13 @@ class Router:
         hosts = ", ".join(self._known.catalog.hosts) or "no server"
         return f"Router({hosts}; store={self._known.store.location})"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Write what is still to be written, end the monitor and close the connections."""
         self._known.close()
+
+    async def aclose(self) -> None:
+        """Async form of ``close``: what waits for the disk does so off the event loop."""
+        await asyncio.to_thread(self.close)
 
     # --- deciding -----------------------------------------------------------------------------------------------------
 

@@ -5,14 +5,15 @@ An agent without settings of its own shares the process's default router, so wha
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from routed_ollama._defaults import default_router
+from routed_ollama._life import Closing
 from routed_ollama.agent import _planning
 from routed_ollama.agent._answer import AgentResponse, Piece, Pieces
 from routed_ollama.agent._arguments import (
@@ -47,7 +48,7 @@ _OF_A_PROMPT = ("task_type", "model", "prefer")
 _OF_AN_AGENT = ("router", "models", "model", "base_url", "hosts", "config", "prefer", "store", "timeouts", "memory")
 
 
-class AgentInterface:
+class AgentInterface(Closing):
     """An agent: a role that answers with the best model for each prompt, and with another when that fails.
 
     Args:
@@ -357,25 +358,9 @@ class AgentInterface:
             self.router.close()
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop too."""
+        """Close the connections of the running loop too; what waits for the disk does so off it."""
         await self._clients.aclose()
-        self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
+        await asyncio.to_thread(self.close)
 
 
 EnhancedAgentInterface = AgentInterface
