@@ -90,6 +90,8 @@ class Knowledge:
         self._warming = threading.Lock()
         self._looked_at = clock.monotonic() - config.health.refresh
         self._enough: tuple[object, Scope | None] = (None, None)
+        self._lost: set[str] = set()
+        """Hosts that could not be reached since they were last seen."""
         _fork.register(self)
 
     def close(self) -> None:
@@ -105,12 +107,18 @@ class Knowledge:
             host.close()
 
     def unknown(self, scope: Scope | None) -> list[str]:
-        """Hosts that must be asked before a decision: never heard of, or without a model that was named."""
+        """Hosts that must be asked before a decision: never heard of, or without a model that was named.
+
+        And all of them while none is known to be there: one that has come back is to be seen at once, with the models
+        that it has now.
+        """
         if self.offline:
             return []
         if not self._warm:
             return list(self.catalog.hosts)
         views = self.catalog.views
+        if all(view.error or url in self._lost for url, view in views.items()):
+            return list(views)
         silent = [url for url, view in views.items() if view.seen_at is None]
         known = len(silent) < len(views)
         if not known:
@@ -167,6 +175,7 @@ class Knowledge:
             self.circuits.failure(host)
         else:
             self.circuits.success(host)
+            self._lost.discard(url)
 
     def _look(self) -> None:
         """What the monitor does: asks every host what it has and holds in memory. Loads nothing, never raises."""
@@ -191,6 +200,7 @@ class Knowledge:
         kind = _kind(outcome.failure)
         if outcome.kind is OutcomeKind.OK:
             self.circuits.success(candidate)
+            self._lost.discard(outcome.host)
             for info in self.catalog.find(outcome.model, [outcome.host]):
                 self.catalog.note_used(info)
                 if self._config.routing.learn:
@@ -206,6 +216,8 @@ class Knowledge:
     def _blame(self, candidate: Candidate, kind: FailureKind) -> None:
         meaning = MEANINGS[kind]
         if meaning.blames_host:
+            self._lost.add(candidate.host)
+            self._enough = (None, None)
             self.circuits.failure(Candidate("", candidate.host))
         elif meaning.blames_model:
             self.circuits.failure(candidate, at_once=meaning.opens)
