@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
+from routed_ollama import Message, Router
 from routed_ollama.store import SQLiteStore
-from routed_ollama.testing import OllamaServer
+from routed_ollama.testing import OllamaServer, ScriptedModel
 from routed_ollama.types import Outcome, OutcomeKind
 
 WAIT = 60.0
@@ -200,6 +201,38 @@ def router_of(url, path):
     config = {"health": {"interval": 0, "recovery_timeout": 2.0}}
     return Router(["a:1b", "b:1b"], base_url=url, store=path, config=config)
 
+def routed(url, path, how):
+    """A router that is used, and then also by another process, begun while its threads are in the middle of things."""
+    router = Router(base_url=url, store=path)
+    router.recommend_model("hi")
+    known = router._known
+    parts = known.history, known.catalog, known.contexts, known.circuits, known.views.in_flight
+    held = [part._lock for part in (*parts, *known.catalog.hosts.values())] + [known._warming]
+    busy, go = threading.Event(), threading.Event()
+    def work():
+        for lock in held:
+            lock.acquire()
+        busy.set()
+        go.wait()
+        for lock in held:
+            lock.release()
+    threading.Thread(target=work).start()
+    busy.wait()
+    other = multiprocessing.get_context(how).Process(target=serve, args=(router, "a:1b"))
+    other.start()
+    other.join(30)
+    say(other.exitcode)
+    go.set()
+    serve(router, "b:1b")
+
+def serve(router, model):
+    """Decide, refresh and learn."""
+    assert len(router.recommend_model("hi").scores) == 2
+    assert set(router.health_check_all_models().values()) == {"healthy"}
+    router.record_performance(model, response_time=1.0)
+    router.record(Outcome(model, router.host, OutcomeKind.FAILED, failure=FailureKind.OUT_OF_MEMORY.value))
+    assert router.health_check_all_models()[model] == "unhealthy"
+
 def blame(url, path):
     """Find a model out of order, and end at once."""
     router = router_of(url, path)
@@ -235,7 +268,8 @@ class Worker(subprocess.Popen[str]):
     """A process that does one of the things above."""
 
     def __init__(self, script: Path, *arguments: object) -> None:
-        options = ["-W", "error", "-W", "ignore:.*fork:DeprecationWarning"]
+        # newer Pythons warn of any fork; and a child lets go of its parent's connections without closing them
+        options = ["-W", "error", "-W", "ignore::DeprecationWarning", "-W", "ignore::ResourceWarning"]
         super().__init__(
             [sys.executable, *options, str(script), *map(str, arguments)],
             stdin=subprocess.PIPE,
@@ -336,7 +370,7 @@ def test_a_killed_process_loses_what_was_in_flight_and_harms_nothing(
         workers = {f"{turn}{number}": start("go_on", path, f"{turn}{number}") for number in range(4)}
         together(list(workers.values()))
         for name, worker in workers.items():
-            time.sleep(chance.uniform(0.05, 0.5))
+            time.sleep(chance.uniform(0.05, 0.4))
             killed_at = time.time()
             worker.send_signal(getattr(signal, ending))
             out, _ = worker.communicate(timeout=WAIT)
@@ -433,6 +467,42 @@ def test_a_history_is_the_users_alone_whatever_the_umask(tmp_path: Path, start: 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit to set on a file's size")
 def test_what_memory_kept_while_a_disk_was_full_is_written_when_it_is_not(path: Path, start: Start) -> None:
     assert start("limited", path).lines() == ["1 False True", "True 3001"]
+
+
+@pytest.mark.parametrize("how", ["spawn", pytest.param("fork", marks=forks)])
+def test_a_router_goes_on_in_another_process_whatever_its_threads_were_at(path: Path, start: Start, how: str) -> None:
+    with OllamaServer(["a:1b", "b:1b"]) as server:
+        assert start("routed", server.url, path, how).lines() == ["0"]
+        assert sorted(rows(path, "SELECT model, kind FROM outcome")) == [
+            ("a:1b", "failed"),
+            ("a:1b", "ok"),
+            ("b:1b", "failed"),
+            ("b:1b", "ok"),
+        ]
+        with closing(SQLiteStore(path)) as store:
+            circuits = store.load_state("circuits") or {}
+    assert [key.partition("\n")[0] for key, each in circuits.items() if each["state"] == "open"] == ["a:1b", "b:1b"]
+
+
+def test_routers_with_one_history_ask_for_the_same_context(path: Path) -> None:
+    """Else each would have the model loaded anew whenever it is asked after the other."""
+    models = [ScriptedModel(name, context_length=131_072) for name in ("a:1b", "b:1b")]
+
+    def asked_for(router: Router, model: str, words: int) -> int | None:
+        plan = router.plan([Message("user", "word " * words)], scope=[model])
+        return next(iter(plan)).allowance.num_ctx
+
+    with (
+        OllamaServer(models) as server,
+        Router(base_url=server.url, store=path) as one,
+        Router(base_url=server.url, store=path) as other,
+    ):
+        assert asked_for(other, "a:1b", 1) is None
+        grown = {"a:1b": asked_for(one, "a:1b", 6_000), "b:1b": asked_for(other, "b:1b", 20_000)}
+        assert None not in grown.values()
+        for router in (one, other):
+            for model, size in grown.items():
+                server.wait_until(lambda: asked_for(router, model, 1) == size)  # noqa: B023 (called at once)
 
 
 def test_a_circuit_that_one_process_opened_the_others_know_and_one_of_them_tries_it(path: Path, start: Start) -> None:
