@@ -75,7 +75,12 @@ def test_where_no_ollama_runs_a_small_real_model_answers(nobody, capsys):
     assert answer.startswith(before)
     assert rest.partition("smollm2-coder:135m, first word after")[0].strip()
     assert "smollm2:135m failed" in joined
+    assert " ~10 RemoteProtocolError" in joined
     assert "smollm2-coder:135m ok" in joined
+    gone = after(shown, "Asked while no server runs")
+    assert gone.startswith("No Ollama server answers at http://127.0.0.1:")
+    assert "`ollama serve`" in gone
+    assert "Paris" in gone
 
 
 @pytest.mark.real
@@ -93,7 +98,8 @@ def test_the_ollama_that_runs_is_used(ollama_server, capsys):
     assert f"runs at {server.url}" in shown
     assert after(shown, "A streamed answer").startswith(WORDS)
     joined = after(shown, "The same again")
-    assert joined.startswith("The sky is blue because air scatters short waves of ✂ ")
+    assert joined.startswith("The sky is blue because air scatters short waves of ✂ light ")
+    assert after(shown, "Asked while no server runs").count(WORDS) == 1
     assert {request.model for request in server.requests if request.path == "/api/chat"} == {
         "llama3.2:1b",
         "qwen2.5:7b",
@@ -130,6 +136,7 @@ def test_with_one_model_nobody_can_take_over(ollama_server, capsys):
     shown = capsys.readouterr().out
     assert "Left out" in shown
     assert "ollama pull" in shown
+    assert WORDS in after(shown, "Asked while no server runs")
 
 
 def test_an_ollama_without_models_says_what_to_pull(ollama_server, capsys):

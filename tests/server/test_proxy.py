@@ -395,3 +395,14 @@ def test_a_proxy_that_cannot_start_says_why(upstream, monkeypatch, tmp_path):
 def test_negative_numbers_are_refused(after, times):
     with pytest.raises(ValueError, match="count from 0"):
         CuttingProxy("http://127.0.0.1:1", cut_after_chunks=after, times=times)
+
+
+def test_started_again_it_listens_where_it_did(upstream: Upstream) -> None:
+    with CuttingProxy(upstream.url) as proxy:
+        url = proxy.url
+        proxy.close()
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url)
+        proxy.start()
+        assert proxy.url == url
+        assert httpx.get(url).status_code == 200

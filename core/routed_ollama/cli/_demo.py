@@ -1,7 +1,7 @@
 """``routed-ollama demo``: a tour on one screen. Everything it shows happens while it is shown; nothing is staged.
 
-The one thing that is done on purpose is the cut: a proxy on this machine stands before the server and ends a connection
-in mid-answer. History is kept in memory, so nothing of the user's changes.
+Two things are done on purpose, by a proxy on this machine that stands before the server: it ends a connection in
+mid-answer, and it stops listening for a moment. History is kept in memory, so nothing of the user's changes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ PROMPTS: Final = (
     "What is the capital of France, and what is it known for?",
 )
 """Of three kinds. The last is the one that is answered."""
+
+_SHORT_PROMPT: Final = "What is the capital of France?"
 
 _CUT_AFTER: Final = 10
 """Lines of the stream, about as many tokens, that still arrive."""
@@ -80,11 +82,25 @@ def _tour(out: Console, where: Place) -> None:
         _heading(out, "The same again, and the connection is cut in mid-answer.")
         if len(cast) < _CAST:
             out.print("Left out: one chat model is installed, so no other could take over. `ollama pull` a second one.")
-            return
-        proxy.arm(_CUT_AFTER)
-        show_route(out, ask(out, answering, prompt))
+        else:
+            proxy.arm(_CUT_AFTER)
+            show_route(out, ask(out, answering, prompt))
+        _heading(out, "Asked while no server runs, and again as soon as one does.")
+        _gone_and_back(out, proxy, _chat_model(where, proxy.url, models=cast))
     out.print()
     out.print("In your code: from langchain_routed_ollama import RoutedChatOllama; llm = RoutedChatOllama()")
+
+
+def _gone_and_back(out: Console, proxy: CuttingProxy, llm: Any) -> None:
+    """Ask a model that has never seen its server, start that, and ask again."""
+    proxy.close()
+    try:
+        llm.invoke(_SHORT_PROMPT)
+    except Exception as error:  # noqa: BLE001 (of a model that is asked alone it is the client's own, with a note)
+        said = [*getattr(error, "__notes__", ()), str(error)][0]
+        out.print(Text(plain(said.partition(" (")[0]), style="red"))
+    proxy.start()
+    show_route(out, ask(out, llm, _SHORT_PROMPT))
 
 
 def _prepared(out: Console, where: Place, url: str, **options: Any) -> Any:

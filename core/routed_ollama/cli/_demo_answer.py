@@ -20,7 +20,7 @@ from rich.text import Text
 from routed_ollama.cli._console import plain
 from routed_ollama.errors import ModelFailure, RoutedOllamaError, describe
 
-_ERROR_WIDTH: Final = 60
+_ERROR_WIDTH: Final = 36
 """Characters of an attempt's error that are shown."""
 
 
@@ -121,19 +121,26 @@ def show_route(out: Console, answer: Answer) -> None:
     route = answer.route
     line = f"{route.get('model')}, first word after {answer.first:.1f} s, whole after {answer.seconds:.1f} s"
     if answer.cut_short:
-        line += ", ended at the length that this demonstration allows"
+        line += ", ended at this demonstration's limit"
     out.print(Text(plain(line), style="dim"))
     if answer.seam is None:
         return
     out.print(
-        Text(f"Cut after {answer.seam} characters (✂); another model went on from there. The attempts:", style="dim")
+        Text(f"Cut after {answer.seam} characters (✂); another model went on. The attempts (~ counted):", style="dim")
     )
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for column in ("attempt", "model", "outcome", "seconds", "error"):
+    for column in ("attempt", "model", "outcome", "seconds", "tokens", "error"):
         table.add_column(column, overflow="fold")
     for number, attempt in enumerate(route["attempts"], 1):
         error = plain(attempt["error"] or "")
         shown = error if len(error) <= _ERROR_WIDTH else f"{error[:_ERROR_WIDTH]}…"
         outcome = attempt["outcome"]
-        table.add_row(str(number), plain(attempt["model"]), outcome, f"{attempt['seconds']:.1f}", shown)
+        seconds, tokens = f"{attempt['seconds']:.1f}", _tokens(attempt)
+        table.add_row(str(number), plain(attempt["model"]), outcome, seconds, tokens, shown)
     out.print(table)
+
+
+def _tokens(attempt: Mapping[str, Any]) -> str:
+    """How many it generated: the server's figure, or as they were counted when they came."""
+    tokens = attempt.get("output_tokens")
+    return "" if tokens is None else f"{'~' * bool(attempt['estimated'])}{tokens}"

@@ -67,6 +67,7 @@ class CuttingProxy:
         self._orders = _Orders()
         self._thread: threading.Thread | None = None
         self._url = ""
+        self._port = 0
         self._stop: Callable[[], object]
         if cut_after_chunks is not None:
             self.arm(cut_after_chunks, model, times=times)
@@ -103,12 +104,13 @@ class CuttingProxy:
         self._orders.give(_Order(after_chunks, times, None if model is None else _full_name(model)))
 
     def start(self) -> Self:
-        """Listen on a free loopback port. What entering the context does."""
+        """Listen on a free loopback port; again after it was closed, on the same. What entering the context does."""
         if self._thread is None:
             listening: Future[tuple[str, Callable[[], object]]] = Future()
             self._thread = threading.Thread(target=self._run, args=(listening,), name="cutting-proxy", daemon=True)
             self._thread.start()
             self._url, self._stop = listening.result()
+            self._port = httpx.URL(self._url).port or 0
         return self
 
     def close(self) -> None:
@@ -147,7 +149,7 @@ class CuttingProxy:
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
 
-            server = await asyncio.start_server(connected, "127.0.0.1", 0)
+            server = await asyncio.start_server(connected, "127.0.0.1", self._port)
             host, port = server.sockets[0].getsockname()
             listening.set_result((f"http://{host}:{port}", partial(loop.call_soon_threadsafe, stop.set)))
             await stop.wait()
