@@ -1,7 +1,7 @@
 # Everything happens in .venv, which is made when it is first needed. On Windows, see CONTRIBUTING.md.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test faults lint format bench clean
 
 # The first Python that can be used; `make PYTHON=... test` for another one.
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -23,6 +23,9 @@ test: .venv/.dev ## run all tests, with branch coverage (95 % or it fails)
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest --benchmark-disable --numprocesses 2 --dist loadgroup; status=$$?; \
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$status
+
+faults: .venv/.dev ## play every fault on every path, beside the plain classes; writes docs/faults.md
+	@$(BIN)/python tests/matrix/page.py
 
 lint: .venv/.dev ## check style, types and which module may import which
 	@$(BIN)/ruff check

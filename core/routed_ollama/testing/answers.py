@@ -241,6 +241,7 @@ class Answerer:
         generate, num_ctx = resident.runner.generate, resident.settings.num_ctx
         if fault is None:
             return generate(request)
+        request = replace(request, streams=True)  # a fault strikes between the pieces that a stream would have
         if fault.fault is Fault.PROMPT_CUT:
             left = fault.size or num_ctx // 2
             return generate(replace(request, truncate=True, prompt_limit=left, cut_to=left))
