@@ -68,23 +68,24 @@ def assert_asked(fault, names):
 
 
 def going_on(reply):
-    """What a model answers that goes on with an answer which broke off as it would have gone on itself."""
+    """What a model answers that goes on with an answer which broke off as it is asked to: from its last words."""
 
     def answered(request):
-        asking, stands = _apart(request.messages)
+        asking, stands, words = _apart(request.messages)
         script = reply(replace(request, messages=asking))
-        return _rest(script, stands) if stands else script
+        return _rest(script, stands.removesuffix(words)) if stands else script
 
     return answered
 
 
 def _apart(messages):
-    """The conversation, and what stands already of its answer: the last word, or the last but the request to go on."""
+    """The conversation, what stands already of its answer, and the words of it that are to be said once more."""
     asked_to = bool(messages) and "cut off" in messages[-1].content
     told = messages[:-1] if asked_to else messages
     if told and told[-1].role == "assistant":
-        return told[:-1], told[-1].content
-    return messages, ""
+        stands = told[-1].content
+        return told[:-1], stands, messages[-1].content.rpartition(":\n\n")[2] if asked_to else ""
+    return messages, "", ""
 
 
 def _rest(script, stands):
