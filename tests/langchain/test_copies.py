@@ -132,7 +132,8 @@ def test_a_changed_field_is_in_force_from_the_next_request(name, used, server):
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_copy_with_another_field_leaves_the_original_alone(name, server):
     value, sent = CHANGES[name]
-    llm = routed(server.url, **({"model": None, "models": [FIRST]} if name == "models" else {}))
+    config = {"health": {"interval": 0}}  # what the copy has loaded is not looked at meanwhile
+    llm = routed(server.url, config=config, **({"model": None, "models": [FIRST]} if name == "models" else {}))
     before = llm.invoke("Hello") and bodies(server)[-1]
     llm.model_copy(update={name: value}).invoke("Hello")
     assert sent(bodies(server)[-1]) == (value[0] if name == "models" else value)
