@@ -2,8 +2,10 @@
 
 A request that is not answered yet may be behind others in its model's slot, or behind the loading of a model, its own
 or another. As long as these move on, it waits for its turn and for nothing else; its own time begins when the server
-was last seen to do something for those ahead. What other programs do is seen in the list of what is in memory, which is
-asked for while there is still time, and in how long earlier requests have waited with nobody of this process ahead.
+was last seen to do something for those ahead. Behind others of its own model it is given up with them, for if they hear
+nothing the model is dead; behind another model it has its own time after that one was given up. What other programs do
+is seen in the list of what is in memory, which is asked for while there is still time, and in how long earlier requests
+have waited with nobody of this process ahead.
 
 Reads memory only; the asking is done by a thread of its own.
 """
@@ -59,6 +61,8 @@ class Turn:
         self._waits = waits
         self._timeouts = timeouts
         self._listed: float | None = None
+        self._was_absent = False
+        self.load_began: float | None = None
         self.candidate = candidate
         self.marks = marks
         self.loads = loads
@@ -72,6 +76,24 @@ class Turn:
         """Seconds that its first token may take once its turn has come."""
         first, load = self._timeouts.first_token, self._timeouts.load if self.loads else 0.0
         return math.inf if first is None or load is None else first + load + self.prompt
+
+    def gives_up(self, alive: float) -> float:
+        """Return when it will be given up if nothing comes any more; minus infinity if it is not with the server.
+
+        Args:
+            alive: when the server was last seen to do something for others.
+        """
+        marks, between = self.marks, self._timeouts.between_tokens
+        if marks.last_byte_at is not None:
+            return math.inf if between is None else marks.last_byte_at + between
+        if self.load_began is not None:
+            return self.load_began + self.allowance
+        return -math.inf if marks.waits_since is None else max(marks.waits_since, alive) + self.allowance
+
+    @property
+    def queues(self) -> bool:
+        """Whether its model is to be loaded and, as far as is known, something else comes first."""
+        return self.loads and self.load_began is None
 
     @property
     def pool(self) -> float | None:
@@ -87,24 +109,31 @@ class Turn:
 
     def look(self) -> None:
         """Have the server asked what it has in memory."""
-        if not self.loads:
-            self._waits.look(self)
+        self._waits.look(self)
 
     def returns(self) -> float:
         """Return for how many seconds its server, which refuses connections, is still worth trying."""
-        ago = self._waits.broke_off(self.candidate.host) if self.alone else None
-        if ago is None:
-            return 0.0
-        return math.inf if self._timeouts.restart is None else self._timeouts.restart - ago
+        restart = math.inf if self._timeouts.restart is None else self._timeouts.restart
+        ago = self._waits.broke_off(self) if self.alone else None
+        return 0.0 if ago is None else restart - ago
 
-    def listed(self, expires_at: float | None) -> None:
-        """Take what a server says of when the model will be unloaded; None: it is not in memory.
+    def listed(self, expires_at: float | None, at: float) -> None:
+        """Take what a server says of when the model will be unloaded.
 
         While a model is idle that is a certain moment. It moves while one is being loaded, and in the first use after.
+
+        Args:
+            expires_at: UTC seconds; None: it is not in memory, and nobody brings it there.
+            at: when the server was asked.
         """
         before, self._listed = self._listed, expires_at
-        if expires_at is None or (before is not None and abs(expires_at - before) > _SAME):
+        if expires_at is None:
+            self.loads, self._was_absent, self.load_began = True, True, None
+            return
+        if before is not None and abs(expires_at - before) > _SAME:
             self.loads = True
+        if self.queues:
+            self.load_began = at if self._was_absent else self.marks.waits_since
 
 
 class Waits:
@@ -121,6 +150,7 @@ class Waits:
         self._looking = HealthMonitor(self._look, 0.0, "routed-ollama-wait")
         self._elsewhere: dict[Candidate, Faded] = {}
         self._answered: dict[Candidate, float] = {}
+        self._left: dict[Candidate, float] = {}
         self._broke_off: dict[str, float] = {}
         self._begin_anew()
         _fork.register(self)
@@ -149,6 +179,7 @@ class Waits:
         marks = turn.marks
         with self._lock:
             self._turns.discard(turn)
+            self._left[turn.candidate] = self._clock()
             if marks.first_byte_at is not None:
                 self._answered[turn.candidate] = self._clock()
             if kind in _BROKE_OFF:
@@ -163,9 +194,17 @@ class Waits:
         waits = self._elsewhere.get(candidate)
         return 0.0 if waits is None else waits.mean(0.0, 0.0)
 
-    def broke_off(self, host: str) -> float | None:
-        """Return how many seconds ago a server broke off an answer; None: never."""
-        at = self._broke_off.get(host)
+    def broke_off(self, turn: Turn) -> float | None:
+        """Return how many seconds ago a turn's server broke off an answer; None: never.
+
+        One that refuses a connection while others wait for its answers is about to: they have not heard of it yet.
+        """
+        host = turn.candidate.host
+        with self._lock:
+            for other in self._turns:
+                if other is not turn and other.candidate.host == host and other.marks.waits_since is not None:
+                    return 0.0
+            at = self._broke_off.get(host)
         return None if at is None else self._clock() - at
 
     def until(self, turn: Turn, since: float) -> float:
@@ -175,24 +214,29 @@ class Waits:
             turn: an attempt's.
             since: when its wait began.
         """
-        host = turn.candidate.host
         with self._lock:
-            near = [
+            others = [other for other in self._turns if other is not turn]
+            answered, left = dict(self._answered), dict(self._left)
+        mine = [other for other in others if other.candidate == turn.candidate]
+        signs = [since, turn.load_began or since, answered.get(turn.candidate, since)]
+        signs += (other.marks.last_byte_at or since for other in mine)
+        theirs: list[Turn] = []
+        if turn.queues:  # for the loads ahead, and until a model has left; whoever gives up makes way
+            host = turn.candidate.host
+            theirs = [
                 other
-                for other in self._turns
-                if other is not turn
-                and (other.candidate == turn.candidate or (turn.loads and other.candidate.host == host))
+                for other in others
+                if other.candidate.host == host
+                and other.candidate != turn.candidate
+                and (other.number < turn.number or not other.queues)
             ]
-            ended = [
-                at for who, at in self._answered.items() if who == turn.candidate or (turn.loads and who.host == host)
-            ]
-        alive = max([since, *ended, *(other.marks.last_byte_at or since for other in near)])
-        waiting = (
-            max(other.marks.waits_since, alive) + other.allowance
-            for other in near
-            if other.number < turn.number and other.marks.waits_since is not None and other.marks.first_byte_at is None
-        )
-        return max([alive + turn.allowance, *waiting])
+            signs += (at for who, at in left.items() if who.host == host and who != turn.candidate)
+            signs += (other.marks.last_byte_at or since for other in theirs)
+        alive = max(signs)
+        until = [alive + turn.allowance]
+        until += (other.gives_up(alive) for other in mine if other.number < turn.number)
+        until += (other.gives_up(alive) + turn.allowance for other in theirs)
+        return max(until)
 
     def look(self, turn: Turn) -> None:
         """Have a turn's server asked what it has in memory, off the caller's way."""
@@ -207,12 +251,13 @@ class Waits:
         hosts = {turn.candidate.host for turn in turns}
         if not hosts:
             return
+        asked_at = self._clock()
         with suppress(RuntimeError), ThreadPoolExecutor(len(hosts), "routed-ollama-look") as pool:  # (ending)
             found = dict(zip(hosts, pool.map(self._in_memory, hosts), strict=True))
             for turn in turns:
                 residents = found[turn.candidate.host]
                 if residents is not None:
-                    turn.listed(residents.get(turn.candidate.model))
+                    turn.listed(residents.get(turn.candidate.model), asked_at)
 
     def _in_memory(self, url: str) -> dict[str, float] | None:
         """Return when each model in a server's memory will be unloaded; None when it does not say."""

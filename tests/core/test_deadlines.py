@@ -261,6 +261,17 @@ def test_a_load_waits_for_the_loads_before_it(world) -> None:
         ]
 
 
+def test_a_load_behind_one_that_never_ends_has_its_own_time_after_that_was_given_up(world) -> None:
+    server = world.server(ScriptedModel(BAD), ScriptedModel("good:3b", load_seconds=1.0), ScriptedModel(GOOD))
+    server.fail(BAD, Fault.SLOW_LOAD)
+    agent = world.agent(server, load=1.0)
+    with ThreadPoolExecutor(1) as pool:
+        hung = pool.submit(ask, agent, BAD)
+        server.wait_until(lambda: server.loading == BAD)
+        assert attempts(ask(agent, "good:3b")) == [("good:3b", "ok")]
+        assert attempts(hung.result(30))[0] == (BAD, "failed")
+
+
 def test_a_context_that_a_model_has_already_is_no_load(world) -> None:
     """Else every hang of a model with a context of its own would be waited for as long as a load."""
     server = world.server(ScriptedModel(BAD, context_length=32_768), ScriptedModel(GOOD))

@@ -144,17 +144,8 @@ def half_and_half(column, llm, begun):
         return [*(each.result() for each in threads), *tasks.result()]
 
 
-REFUSED_FIRST = (
-    "on a busy machine a request may be refused before any other was seen to break off: it does not wait then"
-)
-
-
 @pytest.mark.parametrize(
-    ("column", "others"),
-    [
-        pytest.param(FRAMEWORKS[0], 0, id="the only server", marks=pytest.mark.xfail(reason=REFUSED_FIRST)),
-        pytest.param(FRAMEWORKS[1], 1, id="one of two servers"),
-    ],
+    ("column", "others"), list(zip(FRAMEWORKS, (0, 1), strict=True)), ids=["the only server", "one of two servers"]
 )
 def test_a_restart_in_the_middle_of_many_requests_is_noticed_by_nobody(column, others):
     """With another server it answers at once; the only one is waited for, and answers afresh."""
