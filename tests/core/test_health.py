@@ -328,12 +328,12 @@ class Processes:
         self.boards[number].take(self.stored, HOSTS)
 
     def settle(self) -> None:
-        """Have all of them exchange until nobody has anything to tell."""
-        for _ in range(2):
+        """Have all of them exchange until nobody has anything to tell, and everybody has heard it."""
+        before: dict[str, Any] | None = None
+        while self.due or before != self.stored:
+            before = self.stored
             for number in range(len(self.boards)):
                 self.exchange(number)
-        while self.due:
-            self.exchange(min(self.due))
 
 
 def test_what_one_process_opened_the_others_know_after_an_exchange() -> None:
@@ -468,6 +468,22 @@ def test_late_news_of_one_process_do_not_begin_another_rest_while_another_proces
     assert [each.state(A) for each in two.boards] == [OPEN, OPEN]
 
 
+def test_news_of_a_process_that_has_not_heard_of_a_try_do_not_end_it() -> None:
+    two = Processes(2)
+    two.boards[0].failure(A, at_once=True)
+    two.settle()
+    two.clock.advance(30.0)
+    assert two.boards[0].acquire(A) is True
+    two.boards[1].failure(A)
+    two.settle()
+    assert [each.state(A) for each in two.boards] == [OPEN, OPEN]
+    two.clock.advance(60.0)
+    assert [each.state(A) for each in two.boards] == [HALF_OPEN, HALF_OPEN]
+    assert [each.acquire(A) for each in two.boards] == [False, False]
+    two.boards[0].release(A)
+    assert two.boards[0].acquire(A) is True
+
+
 def test_a_turn_that_is_given_away_is_not_used_even_if_that_was_not_stored() -> None:
     two = Processes(2)
     two.boards[0].failure(A, at_once=True)
@@ -529,8 +545,7 @@ class SharedCircuits(RuleBasedStateMachine):
     @rule(number=processes, model=models)
     def a_request_goes_well(self, number: int, model: Candidate) -> None:
         if self.all.boards[number].get(model).state is not CLOSED:  # it closes, so a trial is one request of many
-            for each in range(3):
-                self.ended(each, model)
+            self.all_ended(model)
         self.all.boards[number].success(model)
         self.ended(number, model)
 
@@ -550,6 +565,10 @@ class SharedCircuits(RuleBasedStateMachine):
             self.all.boards[number].release(model)
             self.ended(number, model)
 
+    def all_ended(self, model: Candidate) -> None:
+        for number in range(3):
+            self.ended(number, model)
+
     def ended(self, number: int, model: Candidate) -> None:
         self.trials.pop((model, number), None)
 
@@ -559,6 +578,8 @@ class SharedCircuits(RuleBasedStateMachine):
 
     @rule(number=processes)
     def one_dies(self, number: int) -> None:
+        for model in self.MODELS:
+            self.ended(number, model)
         self.all.boards[number] = self.all.begun(number)
 
     @rule(seconds=st.sampled_from([0.5, 4.0, 32.0, 64.0, 128.0]), seed=st.integers(0, 5))

@@ -5,7 +5,8 @@ off the requests' way; a decision reads what the last exchange brought. What one
 when both have exchanged once: so the staleness is bounded by the interval of exchanges and the time one takes.
 
 At most one process tries a half-open circuit at a time, as long as an exchange takes less than `MARGIN_SECONDS` and
-less than a circuit rests. Rights are given up before they are told of, and used only when the store has them.
+less than a circuit rests. Rights are given up before they are told of, and used only when the store has them. What a
+process that has not heard of a try finds out meanwhile may prolong the rest, but the one who tries says so again.
 """
 
 from __future__ import annotations
@@ -196,6 +197,8 @@ class CircuitBoard:
                 before = self._account(key)
                 after = circuit.sane(now, self._settings_of(key).max_recovery_timeout)
                 if key.host in hosts and before.newer(after) is not before:
+                    if before.tried_by(self._me, now) and after.state is not CircuitState.CLOSED and not after.trying:
+                        after = after.still_tried(self._me, before.lease_until, now)
                     told |= self._put(key, after) and after is not circuit
                     changed.append((key, before.seen_at(now).state, after.seen_at(now).state))
             for key, circuit in list(self._circuits.items()):

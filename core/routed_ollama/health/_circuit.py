@@ -115,9 +115,13 @@ class Circuit:
             return alone
         return circuit.holder == who and not circuit.trying and (alone or now < circuit.lease_until - MARGIN_SECONDS)
 
-    def trying_elsewhere(self, who: str, now: float) -> bool:
-        """Whether the one request that may pass is another process's, and under way."""
-        return self.state is CircuitState.HALF_OPEN and self.trying and self.holder != who and now < self.lease_until
+    def tried_by(self, who: str, now: float) -> bool:
+        """Whether the one request that may pass is that process's, and under way."""
+        return self.trying and self.holder == who and now < self.lease_until
+
+    def still_tried(self, who: str, until: float, now: float) -> Circuit:
+        """Return it with a try that was under way before whoever gave this account had heard of it."""
+        return replace(_after(self, now), holder=who, trying=True, wanted="", lease_until=until)
 
     def leased(self, who: str, now: float) -> Circuit:
         """Return it with a half-open circuit's one request under way."""
@@ -129,9 +133,9 @@ class Circuit:
     def released(self, who: str, now: float) -> Circuit:
         """Return it with the turn unused: the request that was under way ended and says nothing."""
         circuit = self.seen_at(now)
-        if circuit.state is CircuitState.HALF_OPEN and circuit.trying and circuit.holder == who:
-            return _given(circuit, who, now, TURN_SECONDS)
-        return circuit
+        if not circuit.tried_by(who, now):
+            return circuit
+        return _given(circuit, who, max(now, circuit.retry_at), TURN_SECONDS)
 
     def resigned(self, who: str, now: float) -> Circuit:
         """Return it without a turn of a process that ends."""
@@ -176,8 +180,10 @@ class Circuit:
             at_once: open it whatever the threshold (memory ran out, say).
         """
         circuit = self.seen_at(now)
-        if circuit.state is CircuitState.OPEN or circuit.trying_elsewhere(who, now):
-            return circuit  # late news; and what comes of the try, the one who tries will tell
+        if circuit.state is CircuitState.OPEN:
+            return circuit.released(who, now)  # late news
+        if circuit.tried_by(circuit.holder, now) and circuit.holder != who:
+            return circuit  # what comes of the try, the one who tries will tell
         circuit = replace(circuit, failures=circuit.failures + 1)
         reached = at_once or circuit.failures >= settings.failure_threshold
         after = _moved(circuit, Signal.THRESHOLD if reached else Signal.FAILURE)
