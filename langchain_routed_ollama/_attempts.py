@@ -280,7 +280,7 @@ class _StreamEvents:
         attempt, answer, plan = self._run.attempt, self._answer, self._request.plan
         made = calling(answer.whole, tools)
         if made is not answer.whole:
-            answer.whole, answer.chunks[:] = made, [made]
+            answer.whole, answer.chunks[:] = made, [*(each for each in answer.chunks[:-1] if not each.text), made]
         problem = tools.problem([call["name"] for call in getattr(made.message, "tool_calls", ())], made.text)
         if problem and not plan.committed:
             attempt.unusable = answer

@@ -240,14 +240,6 @@ class _Run:
             self.attempt.unusable = answer
         raise self.events.invalid
 
-    def heard(self, chunk: ChatResponse) -> RepetitiveAnswerError | None:
-        """Return what is wrong with an answer that goes in circles, to be thrown where its own events see it."""
-        try:
-            self.attempt.scrutiny.hear(chunk.delta, chunk.additional_kwargs.get("thinking_delta"))
-        except RepetitiveAnswerError as error:
-            return error
-        return None
-
     def ended(self) -> None:
         """Raise what the user's handlers raised at the last line, as the plain class does after it."""
         if self.attempt.theirs is not None:
@@ -333,11 +325,14 @@ def _sent_stream(request: Request, attempt: Attempt) -> Generator[ChatResponse]:
             chunk = next(chunks, None)
         if chunk is None:
             raise run.nothing()
-        said = []
+        said, hear = [], attempt.scrutiny.hear
         while chunk is not None:
-            said.append(chunk)
-            if (error := run.heard(chunk)) is not None:
-                chunks.throw(error)
+            if not request.plan.committed:  # each holds the whole answer so far
+                said.append(chunk)
+            try:
+                hear(chunk.delta, chunk.additional_kwargs.get("thinking_delta"))
+            except RepetitiveAnswerError as error:
+                chunks.throw(error)  # where its own events see it
             if run.ends(chunk):
                 with suppress(Exception):
                     next(chunks, None)
@@ -369,11 +364,14 @@ async def _asent_stream(request: Request, attempt: Attempt) -> AsyncGenerator[Ch
             chunk = await anext(chunks, None)
         if chunk is None:
             raise run.nothing()
-        said = []
+        said, hear = [], attempt.scrutiny.hear
         while chunk is not None:
-            said.append(chunk)
-            if (error := run.heard(chunk)) is not None:
-                await chunks.athrow(error)
+            if not request.plan.committed:  # each holds the whole answer so far
+                said.append(chunk)
+            try:
+                hear(chunk.delta, chunk.additional_kwargs.get("thinking_delta"))
+            except RepetitiveAnswerError as error:
+                await chunks.athrow(error)  # where its own events see it
             if run.ends(chunk):
                 with suppress(Exception):
                     await anext(chunks, None)

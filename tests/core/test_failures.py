@@ -17,9 +17,12 @@ from routed_ollama import (
     FailureKind,
     HostUnreachableError,
     InvalidAnswerError,
+    PromptCutError,
+    RepetitiveAnswerError,
     TruncatedStreamError,
     classify,
 )
+from routed_ollama.fallback.failures import context_wanted
 
 # (status, text, kind); -1 is what the official client gives an error line in the middle of a stream.
 RECORDED_FROM_0_24 = [
@@ -81,6 +84,14 @@ OTHER_TEXTS_OF_OLLAMA = [
         "context",
     ),
     (400, "the prompt is longer than the context length currently available", "context"),
+    (
+        500,
+        "error parsing tool call: raw='{\"path\": \"a\"]', err=invalid character ']' after object key:value pair",
+        "invalid",
+    ),
+    (-1, "error parsing tool call: raw='We need to say: out of memory', err=invalid character 'W'", "invalid"),
+    (500, "prediction aborted, token repeat limit reached", "repeating"),
+    (-1, "prediction aborted, token repeat limit reached", "repeating"),
     (401, "unauthorized", "unauthorized"),
     (403, "ollama cloud is disabled: remote inference is unavailable", "unauthorized"),
     (499, "request canceled", "load"),
@@ -132,6 +143,8 @@ def test_a_servers_answer_is_known_by_its_text_and_status(status: int, text: str
         (DeadlineExceededError("too long", phase="load"), "deadline"),
         (EmptyAnswerError(), "empty"),
         (InvalidAnswerError(), "invalid"),
+        (RepetitiveAnswerError("again"), "repeating"),
+        (PromptCutError(), "context"),
         (TruncatedStreamError(), "truncated"),
         (ValueError("No data received from Ollama stream."), "empty"),
         (json.JSONDecodeError("no", "<html>", 0), "garbled"),
@@ -211,3 +224,16 @@ def test_every_recorded_error_is_in_the_table() -> None:
     for status, text in recorded:
         kind = classify(ollama.ResponseError(text, status))
         assert kind.value == expected[text.partition("/models/")[0]], text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "wanted"),
+    [
+        ("the input length exceeds the context length", 100, 4097),
+        ("the input length exceeds the context length", 8000, 8000 * 1.25 + 1024),
+        ('{"error":{"code":400,"n_prompt_tokens":9000,"n_ctx":4096}}', 100, 9000 + 1024),
+        ("n_prompt_tokens: " + "9" * 5_000, 100, 4097),
+    ],
+)
+def test_how_much_context_is_wanted_is_what_the_server_says_or_the_estimate(text, expected, wanted) -> None:
+    assert context_wanted(ollama.ResponseError(text, 400), expected) == wanted

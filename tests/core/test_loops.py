@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -787,3 +788,22 @@ def test_the_last_chunk_and_no_other_carries_the_route(ask: Ask) -> None:
             "first_token_seconds": None,
         }
     ]
+
+
+class Weighed(dict[str, Any]):
+    """A chunk of which it can be told whether somebody still has it."""
+
+
+def test_a_stream_keeps_the_text_it_has_handed_out_and_not_the_chunks() -> None:
+    sent: list[weakref.ref[Weighed]] = []
+
+    def send(_attempt: Attempt) -> Generator[Chunk]:
+        for at in range(100):
+            chunk = Weighed(text=f"{at} ")
+            sent.append(weakref.ref(chunk))
+            yield chunk
+            del chunk
+        yield DONE
+
+    left = [sum(chunk() is not None for chunk in sent) for _ in stream(plan_of("a"), send, View())]
+    assert max(left) <= 3  # in the hands of the model, of the loop, of the reader

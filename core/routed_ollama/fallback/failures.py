@@ -205,7 +205,7 @@ def _classify_response(status: int, text: str) -> FailureKind:
     return FailureKind.REJECTED if 400 <= status < 500 else FailureKind.SERVER  # noqa: PLR2004 (HTTP's own classes)
 
 
-_TOLD = re.compile(r'"n_prompt_tokens\W+(\d+)')
+_TOLD = re.compile(r"n_prompt_tokens\W+(\d+)")
 _ROOM_FOR_ANSWER = 1_024
 _MORE_THAN_USUAL = 4_097
 """Tokens: what a server gives by itself may be less than is thought, so more than the usual 4096 is asked for."""

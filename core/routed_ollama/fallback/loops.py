@@ -136,14 +136,19 @@ async def astream(
 
 
 class _Pump(Generic[C]):
-    """What happens to the chunks of one attempt, without waiting: hold, commit, trim, pass on, withhold, remember."""
+    """What happens to the chunks of one attempt, without waiting: hold, commit, trim, pass on, withhold, remember.
+
+    Of what was handed out the text is remembered, not the chunks: those of some frameworks hold all text so far.
+    """
 
     def __init__(self, attempt: Attempt, view: ChunkView[C], *, hold: bool, replaces: bool) -> None:
         self._attempt = attempt
         self._view = view
         self._hold = hold
         self._held: list[C] = []
-        self._out: list[C] = []
+        self._said: list[str] = []
+        self._tokens_out = 0
+        self._useful = False
         self._asked = not attempt.info.continues_prefill
         self._trimmer = OverlapTrimmer(attempt.continues, asked=self._asked) if attempt.continues else None
         self._left_out = 0
@@ -189,7 +194,7 @@ class _Pump(Generic[C]):
         if view.done(chunk) or not view.joinable(chunk):
             text += trimmer.flush()
         elif not text:
-            self._left_out += self._tokens([chunk])
+            self._left_out += self._is_token(chunk)
             return None
         new = view.with_text(chunk, text)
         if self._asked and not self._says_something:
@@ -198,7 +203,7 @@ class _Pump(Generic[C]):
 
     def _release(self) -> list[C]:
         """Hand out what was held; the first time it is the commit point, or the seam of a continuation."""
-        if not self._out:
+        if not self._said:
             if self._attempt.continues:
                 self._attempt.mark_seam()
             self._attempt.commit()
@@ -207,10 +212,15 @@ class _Pump(Generic[C]):
         return [self._pass_on(chunk) for chunk in chunks]
 
     def _pass_on(self, chunk: C) -> C:
-        if self._view.done(chunk):
+        view = self._view
+        text = view.text(chunk)
+        if text or view.usable(chunk):
+            self._tokens_out += 1
+        self._useful = self._useful or view.usable(chunk)
+        self._said.append(text)
+        if view.done(chunk):
             self._attempt.whole = True
-            chunk = self._view.with_route(chunk, self._attempt)
-        self._out.append(chunk)
+            chunk = view.with_route(chunk, self._attempt)
         return chunk
 
     def finish(self) -> Sequence[C]:
@@ -220,13 +230,13 @@ class _Pump(Generic[C]):
             TruncatedStreamError: the stream ended without its last line.
             EmptyAnswerError: nothing usable came.
         """
-        attempt, chunks = self._attempt, self._out + self._held
-        if not chunks or not self._view.done(chunks[-1]):
+        attempt, held = self._attempt, self._held
+        if not attempt.whole and not (held and self._view.done(held[-1])):
             raise TruncatedStreamError(f"The answer of {attempt.model} ended before its last line (no `done`).")
-        if not self._held:
+        if not held:
             return ()
-        if not any(self._view.usable(chunk) for chunk in chunks):
-            self._refuse(chunks[:-1], chunks[-1])
+        if not self._useful and not any(map(self._view.usable, held)):
+            self._refuse(held[:-1], held[-1])
         return self._release()
 
     def _refuse(self, before: list[C], last: C) -> NoReturn:
@@ -238,16 +248,16 @@ class _Pump(Generic[C]):
         return self._attempt.continues + self._own_text()
 
     def _own_text(self) -> str:
-        return "".join(map(self._view.text, self._out))
+        return "".join(self._said)
 
     def _taken(self) -> Taken:
         """Tokens so far. Chunks of a continuation may hold several, whose text was held back."""
-        out = self._tokens(self._out)
-        generated = out + self._tokens(self._held) + self._left_out
+        out = self._tokens_out
+        generated = out + sum(map(self._is_token, self._held)) + self._left_out
         return Taken(estimate_tokens(self._own_text()) if out and self._left_out else out, generated)
 
-    def _tokens(self, chunks: Sequence[C]) -> int:
-        return sum(1 for chunk in chunks if self._view.text(chunk) or self._view.usable(chunk))
+    def _is_token(self, chunk: C) -> bool:
+        return bool(self._view.text(chunk)) or self._view.usable(chunk)
 
 
 def _last_resort(plan: AttemptPlan) -> Any:
