@@ -21,7 +21,8 @@ demo: .venv/.demo ## see it choose, answer, and survive a cut connection; brings
 
 test: .venv/.dev ## run all tests, with branch coverage (95 % or it fails)
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest --benchmark-disable --numprocesses 2 --dist loadgroup; status=$$?; \
+	@$(BIN)/coverage run -m pytest --benchmark-disable --numprocesses 2 --dist loadfile -m "not real"; status=$$?; \
+	$(BIN)/coverage run -m pytest -m real || status=1; \
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$status
 
 faults: .venv/.dev ## play every fault on every path, beside the plain classes; writes docs/faults.md

@@ -62,14 +62,6 @@ def _leave_outside(config):
     config.add_cleanup(patch.undo)
 
 
-def pytest_collection_modifyitems(config, items):
-    """With several processes a file stays in one of them, and so do all tests of real models: one at a time is busy."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            real = item.get_closest_marker("real") is not None
-            item.add_marker(pytest.mark.xdist_group("real" if real else item.location[0]))
-
-
 @pytest.fixture(autouse=True)
 def own_state_folder(tmp_path, monkeypatch):
     """A history of its own for each test, in the place where a user's would be."""
