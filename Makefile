@@ -1,7 +1,7 @@
 # Everything happens in .venv, which is made when it is first needed. On Windows, see CONTRIBUTING.md.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint format bench clean
+.PHONY: help demo test faults lint format bench soak clean
 
 # The first Python that can be used; `make PYTHON=... test` for another one.
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -21,7 +21,7 @@ demo: .venv/.demo ## see it choose, answer, and survive a cut connection; brings
 
 test: .venv/.dev ## run all tests, with branch coverage (95 % or it fails)
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest --benchmark-disable --numprocesses 2 --dist loadfile -m "not real"; status=$$?; \
+	@$(BIN)/coverage run -m pytest --benchmark-disable --numprocesses 3 --dist loadfile --no-loadscope-reorder -m "not real"; status=$$?; \
 	$(BIN)/coverage run -m pytest -m real || status=1; \
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$status
 
@@ -40,6 +40,9 @@ format: .venv/.dev ## format the code, and mend what can be mended safely
 
 bench: .venv/.dev ## measure the overhead, with the goals beside the figures; writes bench.json
 	@$(BIN)/python tests/benchmarks/bench.py
+
+soak: .venv/.dev ## ask ten thousand times while everything goes wrong (about four minutes); writes docs/soak.md
+	@$(BIN)/python tests/benchmarks/soak.py --out docs/soak.md
 
 clean: ## remove the environment and everything that was made
 	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache bench.json build dist
