@@ -174,6 +174,7 @@ def _settings(config: RouterConfig, hints: Hints, preferred: str | None, first: 
         preferred,
         hints.sticky,
         first,
+        config.model_capabilities,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from routed_ollama.types import (
     Candidate,
+    Grounds,
     ModelInfo,
     ModelPerformance,
     Outcome,
@@ -121,6 +122,7 @@ class _Rates(NamedTuple):
     quality: float
     quality_weight: float
     samples: float
+    grounds: Grounds
 
 
 _NO_RECORD: Final = _Record()
@@ -238,20 +240,30 @@ class PerformanceHistory:
         load = rates.load if resident is False else 0.0
         wait = in_flight * (prompt_seconds + output_seconds)
         seconds = wait + load + prompt_seconds + output_seconds
-        return Prediction(seconds, wait, load, prompt_seconds, output_seconds, success, quality, rates.samples)
+        return Prediction(
+            seconds, wait, load, prompt_seconds, output_seconds, success, quality, rates.samples, rates.grounds
+        )
 
     def _work_out(self, info: ModelInfo) -> _Rates:
         record = self._records.get(info.candidate, _NO_RECORD)
         decode = self._decode_rate(record, info)
-        overall = record.overall
+        overall, load = record.overall, self.load_seconds(info)
         rates = _Rates(
             decode,
             record.prefill.per_second(max(PRIOR_PREFILL, decode * 3.0)),
-            self.load_seconds(info),
+            load,
             overall.success.mean(PRIOR_SUCCESS, PRIOR_SUCCESS_WEIGHT),
             overall.quality.total,
             overall.quality.weight,
             overall.success.weight,
+            Grounds(
+                overall.success.weight,
+                overall.quality.weight,
+                record.decode.samples,
+                record.prefill.samples,
+                record.load.weight,
+                load,
+            ),
         )
         self._rates[info.candidate] = rates
         return rates

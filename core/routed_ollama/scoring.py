@@ -13,9 +13,10 @@ import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter, mul
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from routed_ollama._frozen import FrozenDict
+from routed_ollama._reasoning import ANSWERING, AS_ASKED, PREFERRED, no_model_reason, sentence
 from routed_ollama.catalog import with_tag
 from routed_ollama.performance import PerformanceHistory
 from routed_ollama.types import (
@@ -35,7 +36,7 @@ from routed_ollama.types import (
 _PATIENCE: Final[Mapping[Prefer, float]] = {"speed": 4.0, "balanced": 15.0, "quality": 60.0}
 """Seconds after which an answer is worth half as much in time; counted from the fastest where speed is preferred."""
 _QUALITY_SHARE: Final[Mapping[Prefer, float]] = {"speed": 0.25, "balanced": 0.55, "quality": 0.85}
-_HEALTH: Final = {CircuitState.CLOSED: 1.0, CircuitState.HALF_OPEN: 0.5, CircuitState.OPEN: 0.0}
+HEALTH: Final = {CircuitState.CLOSED: 1.0, CircuitState.HALF_OPEN: 0.5, CircuitState.OPEN: 0.0}
 _ESTIMATE_SLACK: Final = 1.2
 """The prompt's length is an estimate; a model is refused only where even a fifth less would not fit."""
 _BASE: Final = frozenset({"text", "base"})
@@ -71,6 +72,7 @@ class ScoringSettings:
         preferred: the model that a user named as usual.
         sticky: the model that is answering the conversation.
         first: models that come first, always (named for this call; a conversation with tool calls).
+        configured: what the configuration says models are good at, by name; a part of their capabilities already.
     """
 
     capability: float = 0.4
@@ -78,10 +80,22 @@ class ScoringSettings:
     health: float = 0.2
     prefer: Prefer = "balanced"
     margin: float = 0.05
-    leading: Mapping[TaskType, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))
+    leading: Mapping[TaskType, Sequence[str]] = field(default_factory=FrozenDict)
     preferred: str | None = None
     sticky: Candidate | None = None
     first: Sequence[str] = ()
+    configured: Mapping[str, Mapping[ModelCapability, float]] = field(default_factory=FrozenDict)
+
+
+class Pace(NamedTuple):
+    """How quality and time are mixed for one request."""
+
+    share: float
+    """What quality counts, 0..1; time counts the rest."""
+    patience: float
+    """Seconds after which an answer is worth half as much in time."""
+    fastest: float
+    """Seconds from which they are counted."""
 
 
 def standing_bar(info: ModelInfo, *, named: bool, too_large: bool = False) -> tuple[str, str] | None:
@@ -145,47 +159,71 @@ def _scored(
     weights = tuple(wanted.get(c, 0.0) for c in ModelCapability)
     expected = []
     for view in views:
-        info, resident, in_flight = view[:3]
+        info, resident, in_flight, circuit, recent = view[:5]
         capability = sum(map(mul, weights, info.strengths))
-        expected.append(
-            (view, capability, history.predict(info, task, resident=resident, in_flight=in_flight, prior=capability))
-        )
-    patience = _PATIENCE[settings.prefer] * (1.5 - task.speed)
-    # Who wants speed wants the faster of two slow models, too; else minutes of difference could count for nothing.
-    fastest = min((e[2].seconds for e in expected), default=0.0) if settings.prefer == "speed" else 0.0
-    share = _QUALITY_SHARE[settings.prefer]
+        prediction = history.predict(info, task, resident=resident, in_flight=in_flight, prior=capability)
+        health = recent if circuit is CircuitState.CLOSED else HEALTH[circuit] * recent  # hashing an enum takes time
+        expected.append((info, resident, circuit, health, capability, prediction))
+    pace = pace_of(settings, task, (each[-1].seconds for each in expected))
+    able, quick, well = settings.capability, settings.performance, settings.health
+    bonus, notes = _NO_PREFERENCE
     plain = settings.preferred is None and settings.sticky is None
     scores = []
-    for view, capability, prediction in expected:
-        time_score = (patience + fastest) / (patience + prediction.seconds)
-        performance = prediction.success_rate * (share * prediction.quality / 10.0 + (1.0 - share) * time_score)
-        health = _HEALTH[view.circuit] * view.recent_success
-        total = settings.capability * capability + settings.performance * performance + settings.health * health
-        bonus, notes = (0.0, ()) if plain else _preference(view.info, settings)
+    for info, resident, circuit, health, capability, prediction in expected:
+        performance = worth(prediction.success_rate, prediction.quality, prediction.seconds, pace)
+        total = able * capability + quick * performance + well * health
+        candidate = info.candidate
+        if not plain:
+            bonus, notes = _preference(candidate, settings)
         scores.append(
             ModelScore(
-                view.info.candidate,
+                candidate,
                 total + bonus,
                 capability,
                 performance,
                 health,
                 bonus,
                 prediction,
-                view.resident,
+                resident,
                 notes,
+                info,
+                circuit,
             )
         )
     return scores
 
 
-def _preference(info: ModelInfo, settings: ScoringSettings) -> tuple[float, tuple[str, ...]]:
-    bonus: float = 0.0
-    notes: tuple[str, ...] = ()
-    if settings.preferred == info.name:
-        bonus, notes = settings.margin, ("the preferred model",)
+def pace_of(settings: ScoringSettings, task: TaskCharacteristics, seconds: Iterable[float]) -> Pace:
+    """Return how quality and time are mixed for a request.
+
+    Args:
+        settings: what is preferred.
+        task: how much a quick answer matters.
+        seconds: expected of each model.
+    """
+    # Who wants speed wants the faster of two slow models, too; else minutes of difference could count for nothing.
+    fastest = min(seconds, default=0.0) if settings.prefer == "speed" else 0.0
+    return Pace(_QUALITY_SHARE[settings.prefer], _PATIENCE[settings.prefer] * (1.5 - task.speed), fastest)
+
+
+def worth(success_rate: float, quality: float, seconds: float, pace: Pace) -> float:
+    """Return the performance part of a score, 0..1, from what is expected of a model."""
+    share, patience, fastest = pace
+    time_score = (patience + fastest) / (patience + seconds)
+    return success_rate * (share * quality / 10.0 + (1.0 - share) * time_score)
+
+
+_NO_PREFERENCE: Final[tuple[float, tuple[str, ...]]] = (0.0, ())
+
+
+def _preference(candidate: Candidate, settings: ScoringSettings) -> tuple[float, tuple[str, ...]]:
+    name, host = candidate
+    bonus, notes = _NO_PREFERENCE
+    if settings.preferred == name:
+        bonus, notes = settings.margin, (PREFERRED,)
     sticky = settings.sticky
-    if sticky is not None and sticky.model == info.name and sticky.host in {"", info.host}:
-        bonus, notes = bonus + settings.margin, (*notes, "is answering this conversation")
+    if sticky is not None and sticky.model == name and sticky.host in {"", host}:
+        bonus, notes = bonus + settings.margin, (*notes, ANSWERING)
     return bonus, notes
 
 
@@ -222,11 +260,11 @@ def score_models(
     flags = needed(task)
     tokens = task.prompt_tokens / _ESTIMATE_SLACK
     for view in views:
-        info = view.info
+        info, _, _, circuit, _, _, reachable, barred = view
         fine = (  # the usual case, without a call: this runs for every model at every decision
-            view.barred is None
-            and view.reachable
-            and view.circuit is CircuitState.CLOSED
+            barred is None
+            and reachable
+            and circuit is CircuitState.CLOSED
             and (not info.context_length or tokens <= info.context_length)
             and (not flags or not info.flags_known or not _lacking(info, flags))
         )
@@ -237,39 +275,60 @@ def score_models(
             resting.append((view, refusal))
         else:
             refused.append(refusal)
+    unwell = tuple(refusal for _, refusal in resting)
     panic = not able and bool(resting)
     if panic:
         able = [view for view, _ in resting]
     else:
-        refused.extend(refusal for _, refusal in resting)
-    closed = {view.info.candidate for view in able if view.circuit is CircuitState.CLOSED}
-    ranked = _ranked(_scored(able, task, settings, history), task.task_type, settings, closed)
+        refused.extend(unwell)
+    ranked = _ranked(_scored(able, task, settings, history), task.task_type, settings)
     return Recommendation(
         request_id=request_id,
         task=task,
         scores=ranked,
         refused=tuple(refused),
         panic=panic,
-        reason=_reason(ranked, refused, task, panic=panic),
+        reason=_reason(ranked, refused, task, settings, panic=panic),
         decision_seconds=0.0 if began is None else time.perf_counter() - began,
+        settings=settings,
+        waived=unwell if panic else (),
     )
 
 
-def _ranked(
-    scores: list[ModelScore], task_type: TaskType, settings: ScoringSettings, closed: set[Candidate]
-) -> tuple[ModelScore, ...]:
+def rank_again(scores: Iterable[ModelScore], task_type: TaskType, settings: ScoringSettings) -> tuple[ModelScore, ...]:
+    """Rank models anew by the parts of their scores: under other settings, or with a part that is another.
+
+    Among equals those that come first in ``scores`` do so in the result.
+
+    Args:
+        scores: capability, performance, health and circuit of each; what else they hold is worked out anew.
+        task_type: what the request asks for.
+        settings: what the user wants of the choice.
+    """
+    anew = []
+    for score in scores:
+        _, _, capability, performance, health = score[:5]
+        total = settings.capability * capability + settings.performance * performance + settings.health * health
+        bonus, notes = _preference(score.candidate, settings)
+        anew.append(score._replace(total=total + bonus, preference=bonus, notes=notes))
+    return _ranked(anew, task_type, settings)
+
+
+def _ranked(scores: list[ModelScore], task_type: TaskType, settings: ScoringSettings) -> tuple[ModelScore, ...]:
     scores.sort(key=attrgetter("total"), reverse=True)
     leading = settings.leading.get(task_type, ())
     if leading:
         order = {with_tag(name): place for place, name in enumerate(leading)}
         last = len(order)
-        scores.sort(key=lambda s: order.get(s.candidate.model, last) if s.candidate in closed else last)
-        _note(scores, f"leads for {task_type.value}", {name for name, host in closed} & set(order))
+        closed = CircuitState.CLOSED
+        scores.sort(key=lambda s: order.get(s.candidate.model, last) if s.circuit is closed else last)
+        well = {score.candidate.model for score in scores if score.circuit is closed}
+        _note(scores, f"leads for {task_type.value}", well & set(order))
     if settings.first:
         first = {name: place for place, name in enumerate(settings.first)}
         scores.sort(key=lambda s: first.get(s.candidate.model, len(first)))
         answering = settings.sticky.model if settings.sticky is not None else None  # its score says so already
-        _note(scores, "comes first, as asked", first.keys() - {answering})
+        _note(scores, AS_ASKED, first.keys() - {answering})
     return tuple(scores)
 
 
@@ -279,44 +338,50 @@ def _note(scores: list[ModelScore], why: str, names: Container[str]) -> None:
         scores[0] = scores[0]._replace(notes=(*scores[0].notes, why))
 
 
-def _reason(ranked: Sequence[ModelScore], refused: Sequence[Refusal], task: TaskCharacteristics, *, panic: bool) -> str:
-    if not ranked:
-        return no_model_reason(refused)
+def _reason(
+    ranked: Sequence[ModelScore],
+    refused: Sequence[Refusal],
+    task: TaskCharacteristics,
+    settings: ScoringSettings,
+    *,
+    panic: bool,
+) -> str:
+    return (
+        sentence(ranked, task, _decisive(ranked, task, settings), panic=panic) if ranked else no_model_reason(refused)
+    )
+
+
+def _decisive(ranked: Sequence[ModelScore], task: TaskCharacteristics, settings: ScoringSettings) -> str:
+    """Name what put the first before the second: an order that was asked for, a preference, or a part of the score."""
     best = ranked[0]
-    text = (
-        f"{task.task_type.value} prompt of {task.complexity.value} complexity: {best.candidate.model} scores "
-        f"{best.total:.2f} (capability {best.capability:.2f}, performance {best.performance:.2f}, "
-        f"health {best.health:.2f})"
-    )
-    if best.notes:
-        text += f", {', '.join(best.notes)}"
-    if best.resident:
-        text += ", already in memory"
-    if len(ranked) > 1:
-        text += f"; next {ranked[1].candidate.model} with {ranked[1].total:.2f}"
-    if panic:
-        text += "; every model is unwell, so all are tried"
-    return f"{text}."
+    if best.candidate.model in settings.first:
+        return "first"
+    leading = settings.leading.get(task.task_type)
+    if leading and best.circuit is CircuitState.CLOSED and best.candidate.model in map(with_tag, leading):
+        return "leading"
+    rival = ranked[1]
+    if best.preference and best.total - best.preference < rival.total:
+        return "preference"
+    if best.total == rival.total:
+        return "order"
+    able = settings.capability * (best.capability - rival.capability)
+    quick = settings.performance * (best.performance - rival.performance)
+    well = settings.health * (best.health - rival.health)
+    if able >= quick and able >= well:
+        return "capability"
+    return "health" if well > quick else _of_performance(ranked, task, settings)
 
 
-def no_model_reason(refused: Sequence[Refusal]) -> str:
-    """Return why no model can serve, and what to do about it."""
-    if not refused:
-        return "No model is installed. Install one, for example: `ollama pull llama3.2`."
-    lines = "; ".join(f"{r.candidate.model}: {r.reason}" for r in refused[:8])
-    more = f"; and {len(refused) - 8} more" if len(refused) > 8 else ""  # noqa: PLR2004 (a screen's worth)
-    needed = {r.gate for r in refused}
-    advice = next(
-        (text for gate_name, text in _ADVICE.items() if gate_name in needed),
-        "Install one that can, or name one with models=[...].",
-    )
-    return f"No installed model can serve this request ({lines}{more}). {advice}"
-
-
-_ADVICE: Final = {
-    "context": "Shorten the prompt, or install a model with a longer context.",
-    "tools": "Install a model with tools, for example: `ollama pull llama3.1`.",
-    "vision": "Install a model that sees images, for example: `ollama pull llama3.2-vision`.",
-    "thinking": "Install a model that thinks, for example: `ollama pull qwen3`, or leave reasoning out.",
-    "completion": "Install a chat model, for example: `ollama pull llama3.2`.",
-}
+def _of_performance(ranked: Sequence[ModelScore], task: TaskCharacteristics, settings: ScoringSettings) -> str:
+    """Name the expectation that counts most between the first and the second: which exchange would cost the most."""
+    mine, other = ranked[0].prediction, ranked[1].prediction
+    if mine is None or other is None:
+        return "performance"
+    success, quality, seconds = mine.success_rate, mine.quality, mine.seconds
+    pace = pace_of(settings, task, (s.prediction.seconds for s in ranked if s.prediction is not None))
+    left = {
+        "quality": worth(success, other.quality, seconds, pace),
+        "seconds": worth(success, quality, other.seconds, pace),
+        "success": worth(other.success_rate, quality, seconds, pace),
+    }
+    return min(left, key=left.__getitem__)

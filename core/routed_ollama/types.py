@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from routed_ollama._frozen import FrozenDict
 from routed_ollama._html import ranking_table
+
+if TYPE_CHECKING:  # what a recommendation hands out when it is asked to explain itself, and what it was made with
+    from routed_ollama._explanation import Explanation
+    from routed_ollama.scoring import ScoringSettings
 
 Prefer = Literal["balanced", "quality", "speed"]
 """What a user would rather have when models differ: the better answer, the faster one, or the default mix of both."""
@@ -247,6 +251,23 @@ class ModelPerformance:
     """Usual time to bring it into memory; 0 when never seen."""
 
 
+class Grounds(NamedTuple):
+    """What stands behind a prediction: how many observations of the model there are, faded as they grow old."""
+
+    requests: float = 0.0
+    """Attempts that succeeded or failed."""
+    judged: float = 0.0
+    """Answers whose quality somebody judged."""
+    written: float = 0.0
+    """Answers whose speed of writing was measured."""
+    read: float = 0.0
+    """Prompts whose speed of reading was measured."""
+    loads: float = 0.0
+    """Loads that were seen."""
+    load_seconds: float = 0.0
+    """Expected time to bring it into memory, whether it is there or not."""
+
+
 class Prediction(NamedTuple):
     """What to expect of a model for one request."""
 
@@ -260,6 +281,8 @@ class Prediction(NamedTuple):
     quality: float = 5.0
     samples: float = 0.0
     """How many (faded) observations stand behind it."""
+    grounds: Grounds | None = None
+    """Those observations by what they are of."""
 
 
 class ModelScore(NamedTuple):
@@ -275,6 +298,14 @@ class ModelScore(NamedTuple):
     prediction: Prediction | None = None
     resident: bool | None = None
     notes: tuple[str, ...] = ()
+    info: ModelInfo | None = None
+    """What was known of the model when it was scored."""
+    circuit: CircuitState = CircuitState.CLOSED
+
+    def __repr__(self) -> str:
+        """Leave out ``info``, which is long and no part of the score."""
+        fields = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "info")
+        return f"{type(self).__name__}({', '.join(fields)})"
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -318,6 +349,10 @@ class Recommendation:
     """True when every model was refused for health alone and all are tried anyway."""
     decision_seconds: float = 0.0
     reason: str = ""
+    settings: ScoringSettings | None = field(default=None, repr=False, compare=False)
+    """What the user wanted of the choice; None for a ranking that was not scored."""
+    waived: tuple[Refusal, ...] = ()
+    """What was overlooked in a panic: refusals for health alone, of models that are ranked all the same."""
 
     @property
     def model(self) -> str:
@@ -336,13 +371,29 @@ class Recommendation:
 
     @property
     def reasoning(self) -> str:
-        """Why, in a sentence or two."""
+        """Why, in a sentence; every number in it stands in ``explain()``."""
         return self.reason
+
+    def explain(self) -> Explanation:
+        """Return all that the choice rests on, and what would have changed it. Nothing and nobody is asked.
+
+        Raises:
+            ValueError: the ranking was put together by hand, without the settings that it was scored with.
+
+        Example:
+            >>> from routed_ollama import Router
+            >>> explained = Router.from_models(["llama3.1:8b", "gemma2:9b"]).recommend_model("Hello").explain()
+            >>> [part.name for part in explained.components[:3]]
+            ['capability', 'performance', 'health']
+        """
+        from routed_ollama._explanation import explain  # noqa: PLC0415 (it speaks in these words, and stands above)
+
+        return explain(self)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the ranking, best first, as flat rows: for a data frame, a plot, a log.
 
-        A row has the fields of ``Candidate``, ``ModelScore`` and ``Prediction`` (None where nothing was predicted).
+        A row has the figures of ``Candidate``, ``ModelScore`` and ``Prediction`` (None where nothing was predicted).
         Refused models have no score, and so no row.
 
         Example:
@@ -353,8 +404,9 @@ class Recommendation:
         rows = []
         for score in self.scores:
             row = score._asdict()
-            candidate, expected = row.pop("candidate"), row.pop("prediction")
+            candidate, expected, _, _ = (row.pop(name) for name in ("candidate", "prediction", "info", "circuit"))
             predicted = dict.fromkeys(Prediction._fields) if expected is None else expected._asdict()
+            del predicted["grounds"]
             rows.append({**candidate._asdict(), **row, **predicted})
         return rows
 

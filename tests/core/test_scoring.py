@@ -307,7 +307,7 @@ def test_a_decision_gives_every_reason_in_words() -> None:
         preferred="a:8b",
     )
     assert found.reasoning == found.reason
-    for words in ("coding prompt of medium complexity", "a:8b scores", "already in memory", "next b:8b"):
+    for words in ("a:8b for this coding prompt of medium complexity", "is better at what is asked than b:8b"):
         assert words in found.reason
     first, second = found.scores
     assert "in memory" in first.reasons
@@ -316,6 +316,51 @@ def test_a_decision_gives_every_reason_in_words() -> None:
     assert any(reason.startswith("expected ") and "success" in reason for reason in second.reasons)
     assert {"capability 0.20", "health 1.00"} <= set(second.reasons)
     assert (found.model, found.host, found.fallbacks) == ("a:8b", "http://one", ("b:8b",))
+
+
+EQUAL = view("b:8b", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("best", "rival", "settings", "words"),
+    [
+        (view("a:8b", 0.9), EQUAL, {}, "is better at what is asked than b:8b (capability 0.900 against 0.500)"),
+        (view("a:8b", resident=True), view("b:8b", resident=False), {}, "expected to answer sooner than b:8b ("),
+        (view("a:8b"), view("b:8b", resident=False), {}, "20.5 s of them to load it"),
+        (view("a:8b"), view("b:8b", in_flight=1), {}, "of them until it is free"),
+        (view("a:8b"), view("b:8b", recent_success=0.5), {}, "better record of late than b:8b (health 1.000 against"),
+        (view("a:8b"), EQUAL, {}, "it scores as much as b:8b (0."),
+        (view("a:8b", host="http://two"), view("a:8b", recent_success=0.5), {}, "than the one at http://one (health"),
+        (view("a:8b", 0.48), EQUAL, {"preferred": "a:8b"}, "it is the preferred model, which counts 0.050"),
+        (view("a:8b", 0.9), EQUAL, {"preferred": "a:8b"}, "better at what is asked"),
+        (view("a:8b", 0.1), EQUAL, {"first": ["a:8b"]}, "complexity: it comes first, as asked."),
+        (view("a:8b", 0.1), EQUAL, {"leading": {TaskType.CODING: ["a:8b"]}}, "complexity: it leads for coding."),
+        (
+            view("a:8b", 0.1),
+            EQUAL,
+            {"first": ["a:8b"], "sticky": Candidate("a:8b", "")},
+            "it is answering this conversation.",
+        ),
+        (view("a:8b"), view("b:8b", circuit=OPEN), {}, "it is the only model that can serve it."),
+        (view("a:8b", 0.9, circuit=OPEN), view("b:8b", circuit=OPEN), {}, "; every model is unwell, so all are tried."),
+    ],
+)
+def test_the_sentence_names_what_decided(best, rival, settings, words) -> None:
+    reason = choose(best, rival, **settings).reason
+    assert words in reason
+    assert reason.startswith("a:8b for this coding prompt")
+
+
+def test_what_is_learned_of_answers_is_named_when_it_decides() -> None:
+    history = PerformanceHistory()
+    for quality in (9.0, 9.0, 9.0):
+        history.record(Outcome("a:8b", "http://one", OutcomeKind.OK, TaskType.CODING, 1.0, quality=quality))
+    found = score_models([view("a:8b"), view("b:8b")], CODING, ScoringSettings(), history)
+    assert "is expected to answer better than b:8b (quality " in found.reason
+    for _ in range(9):
+        history.record(Outcome("b:8b", "http://one", OutcomeKind.FAILED, TaskType.CODING, 1.0))
+    found = score_models([view("c:8b"), view("b:8b")], CODING, ScoringSettings(), history)
+    assert "is expected to fail less often than b:8b (success " in found.reason
 
 
 def test_with_no_model_the_reason_says_what_to_install() -> None:
