@@ -44,11 +44,11 @@ _EXPECTED: Final[Mapping[str, _Range]] = {
     "seconds": _Range("s", 0.1, _HOUR),
 }
 """What is expected of a model; each from 0."""
-_ABSENT: Final = (None, False)
+_ABSENT: Final = (None, False, 0.0)
 _SWITCHES: Final[Mapping[tuple[str, bool], str]] = {
     ("resident", False): "{model} in memory",
     ("resident", True): "{model} not in memory",
-    ("wait", False): "{model} idle",
+    ("wait", True): "{model} idle (now busy for {now:.1f} s)",
     ("circuit", False): "circuit of {model} {then} (now {now})",
     ("prefer", False): "prefer={then} (now {now})",
     ("preferred", False): "{then} the preferred model (now {now})",

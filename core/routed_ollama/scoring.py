@@ -346,9 +346,10 @@ def _reason(
     *,
     panic: bool,
 ) -> str:
-    return (
-        sentence(ranked, task, _decisive(ranked, task, settings), panic=panic) if ranked else no_model_reason(refused)
-    )
+    if not ranked:
+        return no_model_reason(refused)
+    decisive = "sole" if len(ranked) == 1 else _decisive(ranked, task, settings)
+    return sentence(ranked, task, decisive, panic=panic)
 
 
 def _decisive(ranked: Sequence[ModelScore], task: TaskCharacteristics, settings: ScoringSettings) -> str:
