@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
+import json
+import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routed_ollama.priors import capabilities_of, measured, strength_of
+from routed_ollama.priors import capabilities_of, evidence_of, measured, strength_of
 from routed_ollama.priors.families import ACTIVE, FAMILIES
 from routed_ollama.priors.names import profile_of
 from routed_ollama.types import ModelCapability
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import derive_priors as script
+import measure_priors as measuring
+
 C = ModelCapability
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-
-
-def derivation() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("derive_priors", BENCHMARKS / "derive_priors.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+with_data = pytest.mark.skipif(
+    not script.DATA.exists(), reason="the development data (../shared/data) is not beside this checkout"
+)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +39,7 @@ def derivation() -> ModuleType:
         ("somebody/4x3b-mix:latest", "", 9.96, 6, set()),
         ("qwen3:30b-a3b", "qwen3", 30.5, 3.3, {"thinking"}),
         ("newmoe:40b-a4b", "", 40, 4, set()),
-        ("qwen3:235b-a22b-instruct-2507-q4_K_M", "qwen3", 235, 22, set()),
+        ("qwen3:235b-a22b-instruct-2507-q4_K_M", "qwen3:2507", 235, 22, set()),
         ("gemma3n:e4b", "gemma3n", 6.9, 4, set()),
         ("deepseek-r1:671b", "deepseek-r1", 671, 37, {"thinking"}),
         ("llama3:8b-text", "llama3", 8, 8, {"base"}),
@@ -140,17 +137,138 @@ def test_measured_names_are_names_of_known_families():
 
 
 def test_equations_are_solved():
-    assert derivation().solve([[4.0, 2.0, 0.0], [2.0, 3.0, 1.0], [0.0, 1.0, 2.0]], [8.0, 13.0, 9.0]) == pytest.approx(
+    assert script.solve([[4.0, 2.0, 0.0], [2.0, 3.0, 1.0], [0.0, 1.0, 2.0]], [8.0, 13.0, 9.0]) == pytest.approx(
         [0.5, 3.0, 3.0]
     )
 
 
+@pytest.mark.parametrize(
+    ("values", "weights", "rising"),
+    [
+        ([1.0, 2.0, 3.0], [1, 1, 1], [1.0, 2.0, 3.0]),
+        ([3.0, 1.0], [1, 1], [2.0, 2.0]),
+        ([3.0, 1.0], [3, 1], [2.5, 2.5]),
+        ([1.0, 4.0, 3.0, 2.0], [1, 1, 1, 1], [1.0, 3.0, 3.0, 3.0]),
+        ([], [], []),
+    ],
+)
+def test_what_falls_with_size_is_pooled(values, weights, rising):
+    assert script.isotonic(values, weights) == pytest.approx(rising)
+
+
+@pytest.mark.parametrize(
+    ("name", "grade"),
+    [
+        ("llama3.1:8b", "measured"),
+        ("llama3.1:8b-instruct-q3_K_S", "measured"),
+        ("hf.co/bartowski/Meta-Llama-3.1-8B-Instruct-GGUF:Q4_K_M", "measured"),
+        ("qwen3:8b", "measured"),
+        ("gemma3:27b", "measured"),
+        ("qwen2.5-coder:14b", "sparse"),
+        ("qwq:32b", "sparse"),
+        ("qwen2.5-coder:20b", "sibling"),
+        ("llama3.1:8b-text-q4_0", "sibling"),
+        ("somebody/llama3.1-pirate:8b", "sibling"),
+        ("llama3.1:8b-abliterated", "sibling"),
+        ("smollm2:1.7b", "curve"),
+        ("gemma9:12b", "curve"),
+        ("somebody/thing:7b", "curve"),
+        ("somebody/thing", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_each_name_says_what_its_numbers_rest_on(name, grade):
+    assert evidence_of(name).grade == grade
+
+
+def test_what_only_the_server_knows_is_evidence_too():
+    assert evidence_of("me/assistant").grade == "unknown"
+    assert evidence_of("me/assistant", parameters=7.6).grade == "curve"
+    assert evidence_of("me/assistant", family="qwen2", parameters=7.6).grade == "sibling"
+
+
+def test_a_maker_alone_is_not_a_measurement():
+    assert evidence_of("deepseek-v3:671b").maker >= 1
+    grades = {evidence_of(key.replace("|", ":") + "b").grade for key in measured.EVIDENCE}
+    assert {"measured", "sparse"} <= grades
+    assert all(evidence_of(name).independent == 0 for name in ("smollm2:1.7b", "nothing-known"))
+
+
+def test_enough_models_are_measured_by_others():
+    assert sum(independent >= 2 for independent, _ in measured.EVIDENCE.values()) >= 60
+    assert set(measured.EVIDENCE) == set(measured.MODELS)
+
+
+@pytest.mark.parametrize(
+    ("known", "later"),
+    [("gemma3:12b", "gemma9:12b"), ("qwen3:8b", "qwen7.5:8b"), ("llama3.1:8b", "hf.co/x/Llama-8-8B-Instruct-GGUF")],
+)
+def test_a_generation_nobody_knows_yet_is_taken_for_later_than_the_last(known, later):
+    assert profile_of(later).line == profile_of(known).line
+    assert profile_of(later).released > profile_of(known).released
+    assert profile_of(later).size == profile_of(known).size
+
+
+@pytest.mark.parametrize("name", ["qwen1.5:7b", "phi-2", "openhermes-2.5-mistral-7b", "mistral-small-2501"])
+def test_a_number_in_a_name_need_not_be_a_later_generation(name):
+    assert profile_of(name).family in FAMILIES
+
+
+def tables_of_leaderboards():
+    return json.loads(script.PUBLISHED.read_text(encoding="utf-8"))["tables"]
+
+
+@pytest.mark.parametrize("table", tables_of_leaderboards(), ids=lambda table: table["benchmark"])
+def test_every_published_figure_has_its_source_and_a_licence_that_permits(table):
+    assert table["source"].startswith("https://")
+    assert table["licence"] in script.LICENCES
+    assert table["by"] in {"independent", "maker"}
+    assert table["measures"]
+    assert table["benchmark"] in script.BENCHMARKS
+    for tag, percent in table["results"].values():
+        assert 0 <= percent <= 100
+        assert profile_of(tag).family in FAMILIES
+
+
+def test_a_row_whose_licence_does_not_permit_vanishes_from_the_derivation(tmp_path):
+    row = {"source": "mmlu-pro", "category": "math", "prompt": "?", "scores": {"llama3.1:8b": 1.0}}
+    licences = ["MIT", "Apache-2.0", "CC-BY-NC-4.0", "none stated", "apache 2.0", ""]
+    (tmp_path / "category_priors.json").write_text("{}", encoding="utf-8")
+    found = {}
+    for licence in licences:
+        text = json.dumps({**row, "licence": licence})
+        (tmp_path / "routing.jsonl").write_text(text + "\n", encoding="utf-8")
+        table = {"benchmark": "aider-edit", "licence": licence, "by": "maker", "results": {"x": ["qwen2:7b", 50.0]}}
+        published = tmp_path / "published.json"
+        published.write_text(json.dumps({"tables": [table]}), encoding="utf-8")
+        found[licence] = [result.benchmark for result in script.results(tmp_path, published)]
+        assert len(script.raw_results(tmp_path, published)) == 2
+    assert found == {licence: ["aider-edit", "mmlu-pro/math"] * (licence in script.LICENCES) for licence in licences}
+
+
+def test_what_a_maker_says_counts_less():
+    others = [script.Result("aider-edit", name, 0.3) for name in ("llama3.1:8b", "qwen2:7b", "gemma2:9b", "yi:9b-v1.5")]
+    own = script.Result("aider-edit", "phi4:14b", 0.9)
+    effects = [
+        script.fit(C.CODE_GENERATION, [*others, own._replace(independent=independent)])["model phi4|14"]
+        for independent in (True, False)
+    ]
+    assert effects[0] > effects[1] > 0
+
+
+@with_data
 def test_the_shipped_numbers_are_those_the_data_gives():
-    script = derivation()
-    if not script.DATA.exists():
-        pytest.skip("the development data (../shared/data) is not beside this checkout")
-    tables = script.derive(script.results())
-    for name, table in tables.items():
+    found = script.results()
+    for name, table in {**script.derive(found), "EVIDENCE": script.evidence(found)}.items():
         assert table == getattr(measured, name), (
             f"measured.{name} is stale: run tests/benchmarks/derive_priors.py --write"
         )
+
+
+@with_data
+@pytest.mark.parametrize("source", sorted(measuring.POOLS))
+def test_the_strongest_by_prior_is_within_two_points_of_the_best_of_a_pool_it_was_never_measured_in(source):
+    table = measuring.table_of(measuring.of_source(script.raw_results(), source))
+    score = measuring.means(table, measuring.POOLS[source])
+    chosen = measuring.pick(measuring.POOLS[source], measuring.without(script.results(), source))
+    assert max(score.values()) - score[chosen] <= 2.0

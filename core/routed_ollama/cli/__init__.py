@@ -1,4 +1,4 @@
-"""The command line, for people: ``routed-ollama recommend`` and ``routed-ollama demo``.
+"""The command line, for people: ``routed-ollama recommend``, ``routed-ollama models`` and ``routed-ollama demo``.
 
 What it needs beyond the base install (typer, rich) is imported when a command runs, so that one line can say what to
 install.

@@ -2,8 +2,8 @@
 
 ``measured`` holds what public benchmarks show (generated), ``families`` what is known of families, ``names`` takes
 names apart. A model that was measured keeps its own result as far as the evidence goes; any other gets its lineage's
-curve over size and release date; an unknown name the bare curve. Dates after the last measured release are
-extrapolated at half the measured pace; no model of 2025 or later was measured.
+curve over size and release date; an unknown name the bare curve. ``evidence_of`` says which of these it was. After
+2024 the curve rises at half its pace, for few models of later years were measured. Sources: ``docs/priors.md``.
 """
 
 from __future__ import annotations
@@ -11,16 +11,33 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from routed_ollama._frozen import FrozenDict
 from routed_ollama.priors import measured
 from routed_ollama.priors.names import Profile, profile_of
 from routed_ollama.types import ModelCapability
 
-__all__ = ["capabilities_of", "strength_of"]
+__all__ = ["Evidence", "Grade", "capabilities_of", "evidence_of", "strength_of"]
 
 Table = Mapping[str, tuple[float, ...]]
+Grade = Literal["measured", "sparse", "reported", "sibling", "curve", "unknown"]
+
+
+class Evidence(NamedTuple):
+    """What the capabilities of a name rest on.
+
+    Attributes:
+        grade: ``measured``: own results in two or more benchmarks that others ran; ``sparse``: in one; ``reported``:
+            the maker's figures alone; ``sibling``: those of another size, tuning or form of the family; ``curve``:
+            what models of its size, date and lineage do; ``unknown``: the name tells nothing.
+        independent: benchmarks in which others measured this very model, at full precision as a rule.
+        maker: benchmarks in which its maker did.
+    """
+
+    grade: Grade
+    independent: int = 0
+    maker: int = 0
 
 
 class Tables(NamedTuple):
@@ -30,6 +47,7 @@ class Tables(NamedTuple):
     variants: Table = measured.VARIANTS
     lines: Table = measured.LINES
     models: Table = measured.MODELS
+    families: Table = measured.FAMILIES
 
 
 SHIPPED: Final = Tables()
@@ -37,16 +55,19 @@ SHIPPED: Final = Tables()
 _C = ModelCapability
 _REFERENCE_SIZE: Final = 8.0
 _REFERENCE_DATE: Final = 2024.4
-_LAST_MEASURED: Final = 2024.75
-"""Release of the newest models that were measured (Qwen2.5)."""
+_WELL_MEASURED: Final = 2024.75
+"""Until when the measured models are many: Qwen2.5's release."""
 _LATER_PACE: Final = 0.5
-"""How much of the measured gain per year is expected after that: an assumption, on the careful side."""
+"""How much of the gain per year before that is expected after it: an assumption, on the careful side, from which the
+measured models of later years deviate by their own results."""
+_ENOUGH: Final = 2
+"""Independent benchmarks from which a model counts as measured."""
 _SMALLEST: Final = 0.05
 """Billions of parameters below which no model is thought to be smaller."""
 _SMALL: Final = 2.0
 _BELOW_SMALL: Final = 0.3
-"""Logits that each halving below 2 billion parameters costs beside the curve's: an assumption. The smallest model that
-was measured has 1.3 billion, and models of a tenth of that answer hardly any question."""
+"""Logits that each halving below 2 billion parameters is assumed to cost beside the curve's; ``small`` of
+``measured.CURVE`` is what measured models of 0.35 to 1.5 billion deviate from it."""
 _SAME: Final = 0.26
 """Doublings of size within which two models of a family are taken to be the same: names round."""
 _DISTANT: Final = 0.5
@@ -57,6 +78,7 @@ _ASSUMED: Final[Table] = {
     "math": (-0.3, -0.2, 0.3, -0.5, 0.0, -0.3),
     "vision": (-0.3, -0.3, -0.2, -0.1, -0.1, -0.2),
     "thinking": (0.3, 0.3, 0.5, 0.0, 0.1, 0.0),
+    "specialist": (-0.6, -0.6, -0.6, -0.6, -0.6, -0.6),
     "uncensored": (-0.1, -0.1, -0.1, 0.1, -0.1, -0.1),
     # A base model is measured with worked examples before each question; a chat has none, and it just goes on writing.
     "base": (-1.0, -1.0, -1.0, -0.8, -0.8, -2.0),
@@ -125,8 +147,40 @@ def strength_of(name: str, *, family: str = "", parameters: float = 0.0, quantiz
         >>> strength_of("llama3.1:70b") > strength_of("llama3.1:8b") > strength_of("tinyllama")
         True
     """
-    capabilities = capabilities_of(name, family=family, parameters=parameters, quantization=quantization)
+    return strength_by(capabilities_of(name, family=family, parameters=parameters, quantization=quantization))
+
+
+def strength_by(capabilities: Mapping[ModelCapability, float]) -> float:
+    """Say how strong a model of given capabilities is overall, from 0 to 1; speed does not count."""
     return sum(share * capabilities[capability] for capability, share in _STRENGTH.items())
+
+
+def evidence_of(name: str, *, family: str = "", parameters: float = 0.0) -> Evidence:
+    """Say what the capabilities of a name rest on.
+
+    Args:
+        name: The name as Ollama lists it, of any form.
+        family: What Ollama calls its family; used when the name tells nothing.
+        parameters: Billions of parameters; 0 when unknown.
+
+    Returns:
+        The grade and the number of benchmarks behind it.
+
+    Example:
+        >>> evidence_of("llama3.1:8b-instruct-q4_K_M").grade, evidence_of("me/llama3.1-pirate:8b").grade
+        ('measured', 'sibling')
+        >>> evidence_of("some-model:7b").grade, evidence_of("some-model").grade
+        ('curve', 'unknown')
+    """
+    profile = profile_of(name, family, parameters)
+    nearest, distance = _nearest(profile, measured.MODELS)
+    if not nearest:
+        return Evidence("curve" if profile.line or profile.sized else "unknown")
+    if distance > _SAME or profile.tuned or "base" in profile.variants:
+        return Evidence("sibling")
+    independent, maker = measured.EVIDENCE[nearest]
+    grade: Grade = "measured" if independent >= _ENOUGH else "sparse" if independent else "reported"
+    return Evidence(grade, independent, maker)
 
 
 def estimate(profile: Profile, tables: Tables) -> Mapping[ModelCapability, float]:
@@ -139,47 +193,58 @@ def estimate(profile: Profile, tables: Tables) -> Mapping[ModelCapability, float
     Returns:
         Each capability from 0 to 1, to three decimals.
     """
-    size = math.log2(max(profile.effective, _SMALLEST) / _REFERENCE_SIZE)
-    years = _years(profile.released)
     bits = _bits(profile.quantization)
-    small = _BELOW_SMALL * max(math.log2(_SMALL / max(profile.effective, _SMALLEST)), 0.0)
-    loss = small + _LOGITS_PER_PERPLEXITY * _PERPLEXITY.get(bits, 0.0) * min(1.0, (7 / max(profile.size, 1.0)) ** 0.5)
-    extras = [*_measured_extras(profile, tables), *_assumed_extras(profile)]
-    mean, per_doubling, per_year = (tables.curve[key] for key in ("mean", "size", "year"))
+    loss = _LOGITS_PER_PERPLEXITY * _PERPLEXITY.get(bits, 0.0) * min(1.0, (7 / max(profile.size, 1.0)) ** 0.5)
+    extras = [*_measured_extras(profile, tables), assumed(profile)]
+    factors = [(tables.curve[name], factor) for name, factor in curve_terms(profile).items()]
     found = {_C.SPEED: _speed(profile, bits)}
     for i, capability in enumerate(measured.ORDER):
-        value = mean[i] + per_doubling[i] * size + per_year[i] * years + sum(extra[i] for extra in extras) - loss
+        value = sum(slope[i] * factor for slope, factor in factors) + sum(extra[i] for extra in extras) - loss
         found[capability] = round(1 / (1 + math.exp(-value)), 3)
     return FrozenDict(found)
 
 
-def _years(released: float) -> float:
-    return min(released, _LAST_MEASURED) - _REFERENCE_DATE + _LATER_PACE * max(released - _LAST_MEASURED, 0.0)
+def curve_terms(profile: Profile) -> Mapping[str, float]:
+    """Return the factors of the curve, by their names in ``measured.CURVE``."""
+    released = profile.released
+    years = min(released, _WELL_MEASURED) - _REFERENCE_DATE + _LATER_PACE * max(released - _WELL_MEASURED, 0.0)
+    size = math.log2(max(profile.effective, _SMALLEST) / _REFERENCE_SIZE)
+    return {"mean": 1.0, "size": size, "year": years, "small": _halvings(profile)}
+
+
+def assumed(profile: Profile) -> tuple[float, ...]:
+    """Return what is assumed of a profile beside what was measured, in logits, one per capability."""
+    rows = [_ASSUMED[name] for name in sorted(profile.variants & _ASSUMED.keys())]
+    small = -_BELOW_SMALL * _halvings(profile)
+    return tuple(small + sum(row[i] for row in rows) for i in range(len(measured.ORDER)))
+
+
+def _halvings(profile: Profile) -> float:
+    return max(math.log2(_SMALL / max(profile.effective, _SMALLEST)), 0.0)
 
 
 def _measured_extras(profile: Profile, tables: Tables) -> list[tuple[float, ...]]:
     found = [tables.variants[name] for name in profile.variants & tables.variants.keys()]
     if profile.line in tables.lines:
         found.append(tables.lines[profile.line])
+    if profile.family in tables.families:
+        found.append(tables.families[profile.family])
     return [*found, *_sibling(profile, tables.models)]
 
 
-def _assumed_extras(profile: Profile) -> list[tuple[float, ...]]:
-    return [_ASSUMED[name] for name in profile.variants & _ASSUMED.keys()]
+def _nearest(profile: Profile, models: Table) -> tuple[str, float]:
+    """The measured model of the same family that is nearest in size, and how far it is in doublings; empty for none."""
+    own = f"{profile.family}|" if profile.family else " "
+    size = max(profile.size, _SMALLEST)
+    distances = {key: abs(math.log2(float(key[len(own) :]) / size)) for key in models if key.startswith(own)}
+    return min(distances.items(), key=lambda item: item[1], default=("", 0.0))
 
 
 def _sibling(profile: Profile, models: Table) -> list[tuple[float, ...]]:
-    """What the measured model of the same family that is nearest in size adds, less the farther it is."""
-    distances = {
-        key: abs(math.log2(float(size) / max(profile.size, _SMALLEST)))
-        for key in models
-        for family, _, size in [key.partition("|")]
-        if family == profile.family
-    }
-    if not distances:
+    """What the nearest measured model of the family adds, less the farther it is."""
+    nearest, distance = _nearest(profile, models)
+    if not nearest:
         return []
-    nearest = min(distances, key=distances.__getitem__)
-    distance = distances[nearest]
     share = 1.0 if distance <= _SAME else 1 / (1 + _DISTANT * distance)
     return [tuple(share * value for value in models[nearest])]
 

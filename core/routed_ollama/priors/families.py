@@ -1,8 +1,8 @@
 """Model families by name: whose they are, when they came out, how large they are. Law: public facts only, no scores.
 
 Dates are years with the month as a fraction, sizes are billions of parameters. A family's name is how Ollama's library
-calls it; ``name:v1.5`` stands for a version that is told apart by the tag. ``active`` is what a mixture of experts uses
-per token. Sources: the makers' announcements and model cards.
+calls it; ``name:v1.5`` stands for a version that is told apart by a part of the tag. ``active`` is what a mixture of
+experts uses per token. Sources: the makers' announcements and model cards.
 A distilled model has the date of the models it was made from.
 """
 
@@ -23,7 +23,8 @@ class Family(NamedTuple):
     size: float
     """Size of the default tag."""
     variant: str = ""
-    """``coder``, ``math``, ``vision`` or ``thinking`` when all of the family is."""
+    """``coder``, ``math``, ``vision``, ``thinking`` or ``specialist`` (made for one job that is not to chat: to guard,
+    to call functions, to answer from documents, to write SQL) when all of the family is."""
 
 
 _F = Family
@@ -51,11 +52,13 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "qwen3": _F("qwen", 2025.3, 8.2, "thinking"),
     "qwen3-coder": _F("qwen", 2025.55, 30.5, "coder"),
     "qwen3-vl": _F("qwen", 2025.8, 8.8, "vision"),
+    "qwen3:2507": _F("qwen", 2025.55, 4.0),
+    "qwen3-next": _F("qwen", 2025.7, 79.7),
     # Google
     "gemma": _F("gemma", 2024.15, 8.5),
     "codegemma": _F("gemma", 2024.3, 8.5, "coder"),
     "gemma2": _F("gemma", 2024.5, 9.2),
-    "shieldgemma": _F("gemma", 2024.55, 9.2),
+    "shieldgemma": _F("gemma", 2024.55, 9.2, "specialist"),
     "gemma3": _F("gemma", 2025.2, 4.3),
     "gemma3n": _F("gemma", 2025.5, 6.9),
     # Mistral
@@ -68,6 +71,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "mistral-nemo": _F("mistral", 2024.55, 12.2),
     "mistral-large": _F("mistral", 2024.55, 122.6),
     "mistral-small": _F("mistral", 2025.1, 23.6),
+    "mistral-small:22b": _F("mistral", 2024.7, 22.2),
     "mistral-small3.1": _F("mistral", 2025.2, 24.0),
     "mistral-small3.2": _F("mistral", 2025.45, 24.0),
     "ministral-3": _F("mistral", 2025.9, 8.0),
@@ -106,6 +110,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "command-r": _F("cohere", 2024.2, 35),
     "command-r:08-2024": _F("cohere", 2024.65, 32.3),
     "command-r-plus": _F("cohere", 2024.27, 104),
+    "command-r-plus:08-2024": _F("cohere", 2024.65, 104),
     "command-r7b": _F("cohere", 2024.95, 8.0),
     "command-a": _F("cohere", 2025.2, 111),
     "aya": _F("cohere", 2024.4, 8.0),
@@ -117,10 +122,11 @@ FAMILIES: Final[Mapping[str, Family]] = {
     # Nvidia
     "nemotron": _F("nemotron", 2024.8, 70.6),
     "nemotron-mini": _F("nemotron", 2024.7, 4.2),
-    "llama3-chatqa": _F("nemotron", 2024.35, 8),
+    "llama3-chatqa": _F("nemotron", 2024.35, 8, "specialist"),
     # Small ones
     "smollm": _F("smollm", 2024.55, 1.7),
     "smollm2": _F("smollm", 2024.85, 1.7),
+    "smollm3": _F("smollm", 2025.5, 3.1),
     "tinyllama": _F("tinyllama", 2024.0, 1.1),
     "tinydolphin": _F("tinyllama", 2024.05, 1.1),
     "stablelm2": _F("stablelm", 2024.05, 1.6),
@@ -130,6 +136,8 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "olmo2": _F("olmo", 2024.9, 7.3),
     "olmo-3": _F("olmo", 2025.9, 7.3),
     "glm4": _F("glm", 2024.45, 9.4),
+    "codegeex4": _F("glm", 2024.5, 9.4, "coder"),
+    "glm-4.7-flash": _F("glm", 2026.05, 30, "thinking"),
     "falcon": _F("falcon", 2023.4, 7),
     "falcon2": _F("falcon", 2024.4, 11),
     "falcon3": _F("falcon", 2024.95, 7.5),
@@ -149,6 +157,14 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "bakllava": _F("llava", 2023.8, 7.2, "vision"),
     "minicpm-v": _F("minicpm", 2024.6, 7.6, "vision"),
     "moondream": _F("moondream", 2024.25, 1.4, "vision"),
+    # For one job alone
+    "llama-guard3": _F("llama", 2024.55, 8, "specialist"),
+    "granite3-guardian": _F("granite", 2024.9, 8.2, "specialist"),
+    "nexusraven": _F("llama", 2023.9, 13, "specialist"),
+    "duckdb-nsql": _F("llama", 2024.1, 7, "specialist"),
+    "meditron": _F("llama", 2023.9, 7, "specialist"),
+    "nuextract": _F("phi", 2024.5, 3.8, "specialist"),
+    "reader-lm": _F("qwen", 2024.7, 1.5, "specialist"),
     # Tuned by others, on models of a line above
     "hermes3": _F("llama", 2024.65, 8),
     "nous-hermes": _F("llama", 2023.55, 7),
@@ -173,7 +189,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "orca2": _F("llama", 2023.9, 7),
     "phind-codellama": _F("llama", 2023.65, 34, "coder"),
     "magicoder": _F("llama", 2023.95, 7, "coder"),
-    "sqlcoder": _F("starcoder", 2024.0, 7, "coder"),
+    "sqlcoder": _F("starcoder", 2024.0, 7, "specialist"),
     "athene-v2": _F("qwen", 2024.85, 72.7),
     "dracarys": _F("qwen", 2024.65, 72.7, "coder"),
     "tulu2": _F("llama", 2023.88, 70),
@@ -191,6 +207,7 @@ ACTIVE: Final[Mapping[str, Mapping[float, float]]] = {
     "mixtral": {46.7: 12.9, 141: 39}, "nous-hermes2-mixtral": {46.7: 12.9}, "dolphin-mixtral": {46.7: 12.9, 141: 39},
     "deepseek-v2": {15.7: 2.4, 236: 21}, "deepseek-coder-v2": {15.7: 2.4, 236: 21}, "deepseek-v2.5": {236: 21},
     "deepseek-v3": {671: 37}, "deepseek-v3.1": {671: 37}, "deepseek-r1": {671: 37}, "dbrx": {132: 36},
+    "wizardlm2": {141: 39}, "qwen2": {57.4: 14}, "qwen3-next": {79.7: 3}, "glm-4.7-flash": {30: 3},
     "qwen3": {30.5: 3.3, 235: 22}, "qwen3-coder": {30.5: 3.3, 480: 35}, "qwen3-vl": {30.5: 3.3, 235: 22},
     "gpt-oss": {20.9: 3.6, 117: 5.1}, "llama4": {109: 17, 400: 17}, "granite3-moe": {1.3: 0.4, 3.3: 0.8},
     "granite3.1-moe": {1.3: 0.4, 3.3: 0.8}, "granite4": {7: 1, 32: 9}, "gemma3n": {5.4: 2, 6.9: 4},
@@ -199,6 +216,7 @@ ACTIVE: Final[Mapping[str, Mapping[float, float]]] = {
 
 SIZE_WORDS: Final[Mapping[str, float]] = {
     "8x7b": 46.7, "8x22b": 141, "e2b": 5.4, "e4b": 6.9, "16x17b": 109, "128x17b": 400, "scout": 109, "maverick": 400,
-    "mini": 3.8, "medium": 14.0, "small-h": 32, "tiny-h": 7, "micro": 3.4, "micro-h": 3.2,
+    "mini": 3.8, "medium": 14.0, "small-h": 32, "h-small": 32, "tiny-h": 7,
+    "h-tiny": 7, "micro": 3.4, "micro-h": 3.2, "h-micro": 3.2,
 }  # fmt: skip
 """Sizes that tags say in words, where the number of parameters does not stand in them."""
