@@ -61,7 +61,6 @@ def recommend(
     host: _Host = None,
     prefer: Annotated[Prefer | None, typer.Option(help="What matters more.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="PATH", help="Configuration: a JSON or TOML file.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Tell all that the choice rests on.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Say which model would answer a prompt, and why. Nothing is sent to a model."""
@@ -69,7 +68,7 @@ def recommend(
 
     with plainly():
         advice = _recommend.advise(prompt, models=models, host=host, prefer=prefer, config=config)
-        _recommend.show(advice, as_json=json, explain=explain)
+        _recommend.show(advice, as_json=json)
 
 
 @app.command()
