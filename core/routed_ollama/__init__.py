@@ -17,6 +17,7 @@ from routed_ollama._defaults import (
     health_check_models,
     set_default_router,
 )
+from routed_ollama._explanation import Explanation
 from routed_ollama._version import __version__
 from routed_ollama.adapters import ModelLife, OwnRouter, given_router, router_of, scope_of, server_urls
 from routed_ollama.agent import AgentInterface, AgentResponse, EnhancedAgentInterface, create_agent
@@ -131,6 +132,7 @@ __all__ = [
     "EmptyAnswerError",
     "EnhancedAgentInterface",
     "EnhancedOllamaManager",
+    "Explanation",
     "FailureKind",
     "HealthMonitor",
     "HealthStatus",

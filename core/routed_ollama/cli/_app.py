@@ -61,6 +61,7 @@ def recommend(
     host: _Host = None,
     prefer: Annotated[Prefer | None, typer.Option(help="What matters more.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="PATH", help="Configuration: a JSON or TOML file.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Tell all that the choice rests on.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Say which model would answer a prompt, and why. Nothing is sent to a model."""
@@ -68,23 +69,7 @@ def recommend(
 
     with plainly():
         advice = _recommend.advise(prompt, models=models, host=host, prefer=prefer, config=config)
-        _recommend.show(advice, as_json=json)
-
-
-@app.command()
-def models(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="These alone; without --host they need no server.")
-    ] = None,
-    *,
-    host: _Host = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """Show each installed model, what it is thought to be good at, and what that rests on. Nothing is loaded."""
-    from routed_ollama.cli import _models  # noqa: PLC0415 (the other commands have no need of it)
-
-    with plainly():
-        _models.show(_models.find(names or (), host=host), as_json=json)
+        _recommend.show(advice, as_json=json, explain=explain)
 
 
 @app.command()

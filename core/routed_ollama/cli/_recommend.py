@@ -80,15 +80,25 @@ def _names(models: str | None) -> list[str] | None:
     return names
 
 
-def show(advice: Advice, *, as_json: bool) -> None:
-    """Print it."""
+def show(advice: Advice, *, as_json: bool, explain: bool = False) -> None:
+    """Print it.
+
+    Args:
+        advice: the recommendation.
+        as_json: for a program instead of a person.
+        explain: with all that the choice rests on.
+    """
+    ranking = advice.ranking
     if as_json:
-        typer.echo(json.dumps(as_dict(advice), indent=2))
+        explanation = {"explanation": ranking.explain().to_dict()} if explain else {}
+        typer.echo(json.dumps({**as_dict(advice), **explanation}, indent=2))
         return
     out = console()
-    ranking = advice.ranking
     if advice.silent:
         out.print(f"No Ollama answers at {advice.silent}: names alone decide, by what is known of such models.\n")
+    if explain:
+        out.print(Text(str(ranking.explain())), soft_wrap=True)
+        return
     out.print(_table(ranking, several_hosts=len(advice.hosts) > 1))
     for refusal in ranking.refused:
         out.print(Text(f"Refused: {plain(refusal.candidate.model)} {plain(refusal.reason)}", style="dim"))
