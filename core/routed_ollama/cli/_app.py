@@ -73,6 +73,22 @@ def recommend(
 
 
 @app.command()
+def models(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="These alone; without --host they need no server.")
+    ] = None,
+    *,
+    host: _Host = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show each installed model, what it is thought to be good at, and what that rests on. Nothing is loaded."""
+    from routed_ollama.cli import _models  # noqa: PLC0415 (the other commands have no need of it)
+
+    with plainly():
+        _models.show(_models.find(names or (), host=host), as_json=json)
+
+
+@app.command()
 def demo(
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Ask this model alone.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Ask this alone, instead of the tour.")] = None,
