@@ -203,8 +203,23 @@ def _made(reports: Sequence[PoolReport]) -> str:
         ),
         [*(_summary(source, mine) for source, mine in sources.items()), _summary("**all**", reports)],
     )
+    return f"""\
+## Pools made by rule
+
+Of each source, pools of 3 to 6 of its models that are in Ollama's library, five of each size, drawn by a digest of
+their names. Means over the pools; all but the first two figures are points against the best single model.
+
+{summary}
+
+The ten on which the cold start is worst:
+
+{_worst(reports)}
+"""
+
+
+def _worst(reports: Sequence[PoolReport]) -> str:
     worst = sorted(reports, key=lambda report: report.unseen.cold.against_best)[:10]
-    lines = _table(
+    return _table(
         ("pool", "models", "best single", "cold, unseen", "mostly", "learned, second half"),
         (
             (
@@ -218,18 +233,6 @@ def _made(reports: Sequence[PoolReport]) -> str:
             for report in worst
         ),
     )
-    return f"""\
-## Pools made by rule
-
-Of each source, pools of 3 to 6 of its models that are in Ollama's library, five of each size, drawn by a digest of
-their names. Means over the pools; all but the first two figures are points against the best single model.
-
-{summary}
-
-The ten on which the cold start is worst:
-
-{lines}
-"""
 
 
 def _summary(title: str, reports: Sequence[PoolReport]) -> tuple[str, ...]:
