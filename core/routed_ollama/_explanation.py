@@ -5,14 +5,16 @@ Every number has its source beside it: what it was calculated from, and whether 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from routed_ollama._counterfactuals import FORMATS, Counterfactual, counterfactuals
 from routed_ollama._reasoning import share
 from routed_ollama._tables import Table, as_html, as_text
 from routed_ollama.performance import PRIOR_QUALITY_WEIGHT, PRIOR_SUCCESS, PRIOR_SUCCESS_WEIGHT
+from routed_ollama.priors import Grade, evidence_of
 from routed_ollama.scoring import HEALTH, Pace, ScoringSettings, needed, pace_of
 from routed_ollama.types import (
     Candidate,
@@ -24,6 +26,17 @@ from routed_ollama.types import (
     Recommendation,
     TaskCharacteristics,
 )
+
+_NO_SIZE: Final = re.compile(r"\d{10,}")
+"""Digits that are the size of nothing, as the catalog reads names."""
+_GRADES: Final[Mapping[Grade, str]] = {
+    "measured": "others ran it in {}",
+    "sparse": "others ran it in {} alone",
+    "reported": "its maker's own figures in {}",
+    "sibling": "what others of its family do",
+    "curve": "what models of its size, date and lineage do",
+    "unknown": "its name tells nothing of it",
+}
 
 
 class Gate(NamedTuple):
@@ -311,6 +324,11 @@ def _capability_basis(info: ModelInfo | None, settings: ScoringSettings) -> tupl
 
 
 def _prior_of(info: ModelInfo) -> str:
-    """What the shipped numbers for a model rest on; where their evidence is graded, the grade goes here."""
-    size = f", {info.parameters:g} billion parameters" if info.parameters else ""
-    return f"shipped prior by name{size}{f', {info.quantization}' if info.quantization else ''}"
+    """What the shipped numbers for a model rest on: the grade of their evidence, in words."""
+    found = evidence_of(_NO_SIZE.sub("", info.name), family=info.family, parameters=info.parameters)
+    count = found.independent or found.maker
+    return f"shipped prior, {found.grade}: {_GRADES[found.grade].format(_benchmarks(count))}"
+
+
+def _benchmarks(count: int) -> str:
+    return f"{count} benchmark{'s' * (count != 1)}"

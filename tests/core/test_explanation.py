@@ -415,6 +415,23 @@ def test_capabilities_from_the_configuration_are_said_to_be() -> None:
     assert basis["phi3:mini"][0] == "prior"
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("llama3.1:8b", "shipped prior, measured: others ran it in "),
+        ("me/llama3.1-pirate:8b", "shipped prior, sibling: "),
+        ("some-model:7b", "shipped prior, curve: "),
+        ("some-model", "shipped prior, unknown: "),
+        (f"x:{'9' * 400}b", "shipped prior, "),
+    ],
+)
+def test_a_prior_tells_the_grade_of_its_evidence(name: str, words: str) -> None:
+    with Router.from_models([name]) as router:
+        explanation = router.recommend_model("Hello").explain()
+    (source,) = [each.source for each in explanation.evidence if each.name == "capability"]
+    assert source.startswith(words)
+
+
 def test_the_whole_of_it_as_text() -> None:
     explanation = explained(view("a:8b", 0.6), view("b:8b", 0.5), view("c:8b", circuit=OPEN))
     text = str(explanation)
