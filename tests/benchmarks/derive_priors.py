@@ -47,6 +47,8 @@ from routed_ollama.types import ModelCapability
 __all__ = ["BENCHMARKS", "DATA", "LICENCES", "PUBLISHED", "Result", "derive", "evidence", "raw_results", "results"]
 
 TARGET: Final = ROOT / "core" / "routed_ollama" / "priors" / "measured.py"
+PAGE: Final = ROOT / "docs" / "priors.md"
+_FROM, _TO = "<!-- families: begin -->", "<!-- families: end -->"
 VARIANTS: Final = ("coder", "math", "thinking", "base")
 _CLIP: Final = 0.03
 """Shares nearer than this to 0 or 1 count as this: the logit has no end."""
@@ -247,10 +249,28 @@ def render(tables: Mapping[str, Mapping[str, tuple[float, ...]]], counts: Eviden
     return "\n".join(parts)
 
 
+def families_page(counts: Evidence) -> str:
+    """The table of ``docs/priors.md``: each family with its measured sizes, and in how many benchmarks each was."""
+    sizes: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    for key, (independent, maker) in counts.items():
+        family, _, size = key.partition("|")
+        said = f"{size}b: {independent}" + (f" + {maker} of its maker's" if maker else "")
+        sizes[family].append((float(size), said))
+    rows = [f"| `{family}` | {', '.join(said for _, said in sorted(sizes[family]))} |" for family in sorted(sizes)]
+    return "\n".join(["| family | size: benchmarks |", "| --- | --- |", *rows])
+
+
+def with_table(page: str, counts: Evidence) -> str:
+    """The page with the table of families put between its marks."""
+    before, _, rest = page.partition(_FROM)
+    return f"{before}{_FROM}\n\n{families_page(counts)}\n\n{_TO}{rest.partition(_TO)[2]}"
+
+
 if __name__ == "__main__":
     rows = results()
     source = render(derive(rows), evidence(rows))
     if "--write" in sys.argv[1:]:
         TARGET.write_text(source, encoding="utf-8")
+        PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), evidence(rows)), encoding="utf-8")
     else:
         sys.stdout.write(source)

@@ -222,6 +222,7 @@ def tables_of_leaderboards():
 def test_every_published_figure_has_its_source_and_a_licence_that_permits(table):
     assert table["source"].startswith("https://")
     assert table["licence"] in script.LICENCES
+    assert table["licence_seen_in"]
     assert table["by"] in {"independent", "maker"}
     assert table["measures"]
     assert table["benchmark"] in script.BENCHMARKS
@@ -244,6 +245,13 @@ def test_a_row_whose_licence_does_not_permit_vanishes_from_the_derivation(tmp_pa
         found[licence] = [result.benchmark for result in script.results(tmp_path, published)]
         assert len(script.raw_results(tmp_path, published)) == 2
     assert found == {licence: ["aider-edit", "mmlu-pro/math"] * (licence in script.LICENCES) for licence in licences}
+
+
+def test_the_page_tells_what_is_shipped():
+    page = script.PAGE.read_text(encoding="utf-8")
+    assert page == script.with_table(page, measured.EVIDENCE), "run tests/benchmarks/derive_priors.py --write"
+    for table in tables_of_leaderboards():
+        assert table["source"] in page
 
 
 def test_what_a_maker_says_counts_less():
