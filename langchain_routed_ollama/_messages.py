@@ -131,6 +131,13 @@ class LangChainChunks:
         """Whether it is plain text, which another model can go on with."""
         return not getattr(chunk.message, "tool_calls", None)
 
+    def only_text(self, chunk: ChatGenerationChunk, /) -> str:
+        """Return the text of a chunk that is text and nothing else, and not the last; empty for any other."""
+        info = chunk.generation_info  # on the way of every token: no call of others
+        if (info is not None and info.get("done") is True) or getattr(chunk.message, "tool_calls", None):
+            return ""
+        return chunk.text
+
     def done(self, chunk: ChatGenerationChunk, /) -> bool:
         """Whether it is the server's last line."""
         info = chunk.generation_info

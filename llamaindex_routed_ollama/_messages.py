@@ -170,6 +170,12 @@ class LlamaIndexChunks:
         """Whether it is plain text, which another model can go on with."""
         return not isinstance(chunk.message.blocks[-1], ToolCallBlock)
 
+    def only_text(self, chunk: ChatResponse, /) -> str:
+        """Return the text that a chunk adds that is text and nothing else, and not the last; empty for any other."""
+        if self.done(chunk) or not self.joinable(chunk):
+            return ""
+        return chunk.delta or ""
+
     def done(self, chunk: ChatResponse, /) -> bool:
         """Whether it is the server's last line."""
         return line_of(chunk).get("done") is True

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -21,34 +19,32 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from bench_running import deadlines, failovers, throughput
+from measuring import Row, interleaved, prompt, ratio_row
 
 CHUNKS = 500
 MODELS = [f"{family}:{size}b" for family in ("llama3.1", "qwen2.5", "gemma2", "mistral") for size in (1, 3, 7, 14, 32)]
-OTHERS = ["streamer:1b", "streamer:3b", "brief:1b", "brief:3b"]
-"""What echoes a long prompt as a long stream, and what answers briefly."""
-SENTENCE = "please write a small function that reads the log file and returns the errors of the last day as a list"
-WORDS = tuple(re.findall(r"\w+", SENTENCE))
+OTHERS = ["streamer:1b", "streamer:3b", "brief:1b", "brief:3b", "hang:1b", "stall:1b"]
+"""What echoes a long prompt as a long stream, what answers briefly, and what never does, or falls silent."""
 
 
 _SERVER = """
 import sys
-from routed_ollama.testing import OllamaServer, ScriptedModel
-models = [ScriptedModel(name, **({"reply": "It is so."} if "brief" in name else {})) for name in sys.argv[1:]]
-with OllamaServer(models=models, max_loaded_models=100) as server:
+from routed_ollama.testing import Fault, OllamaServer, ScriptedModel
+models = [
+    ScriptedModel(
+        name,
+        **({"reply": "It is so."} if "brief" in name else {}),
+        faults=[fault for fault in (Fault.HANG, Fault.STALL) if fault.value in name],
+    )
+    for name in sys.argv[1:]
+]
+with OllamaServer(models=models, max_loaded_models=100, num_parallel=256) as server:
     print(server.url, flush=True)
     sys.stdin.read()
 """
-
-
-class Row(NamedTuple):
-    """One line of the table."""
-
-    name: str
-    measured: str
-    goal: str
-    met: bool
-    value: float
 
 
 @contextlib.contextmanager
@@ -61,26 +57,6 @@ def server(*arguments: str) -> Iterator[str]:
             yield process.stdout.readline().strip()
         finally:
             process.communicate()  # its standard input closes, and it ends
-
-
-def prompt(number: int, words: int) -> str:
-    """A prompt that no other request has."""
-    body = " ".join(WORDS[(number + i) % len(WORDS)] for i in range(words))
-    return f"Request {number}: {body}"
-
-
-def interleaved(runs: dict[str, Callable[[int], Any]], rounds: int, warm: int = 20) -> dict[str, list[float]]:
-    """Seconds of each, taken in turn, so that a slow moment of the machine meets all of them."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    order = list(runs)
-    for number in range(-warm, rounds):
-        for name in order:
-            began = time.perf_counter()
-            runs[name](number)
-            if number >= 0:
-                times[name].append(time.perf_counter() - began)
-        order.reverse()  # so that neither always comes second
-    return times
 
 
 def decision(url: str, store: Path, rounds: int) -> Row:
@@ -134,7 +110,7 @@ def streaming(url: str, store: Path, rounds: int) -> Row:
 
         return once
 
-    return _ratio(f"stream of {CHUNKS} chunks", run(plain), run(routed), rounds, 1.05)
+    return ratio_row(f"stream of {CHUNKS} chunks", run(plain), run(routed), rounds, 1.05)
 
 
 def imports(plain: str, routed: str, rounds: int) -> Row:
@@ -258,7 +234,7 @@ def llamaindex_streaming(url: str, store: Path, rounds: int) -> Row:
 
         return once
 
-    return _ratio(f"LlamaIndex stream of {CHUNKS} chunks", run(plain), run(routed), rounds, 1.05)
+    return ratio_row(f"LlamaIndex stream of {CHUNKS} chunks", run(plain), run(routed), rounds, 1.05)
 
 
 def llamaindex_query(url: str, store: Path, rounds: int) -> Row:
@@ -277,15 +253,7 @@ def llamaindex_query(url: str, store: Path, rounds: int) -> Row:
         engine = index.as_query_engine(llm=model, response_mode="tree_summarize")
         return lambda number: engine.query(prompt(number, 10))
 
-    return _ratio("LlamaIndex tree_summarize over 100 nodes", run(plain), run(routed), rounds, 1.02)
-
-
-def _ratio(name: str, plain: Callable[[int], Any], routed: Callable[[int], Any], rounds: int, goal: float) -> Row:
-    gc.collect()
-    times = interleaved({"plain": plain, "routed": routed}, rounds, warm=3)
-    ratio = statistics.median(b / a for a, b in zip(times["plain"], times["routed"], strict=True))
-    base = statistics.median(times["plain"]) * 1e3
-    return Row(f"{name}, routed / plain ({base:.0f} ms)", f"{ratio:.3f} x", f"<= {goal} x", ratio <= goal, ratio)
+    return ratio_row("LlamaIndex tree_summarize over 100 nodes", run(plain), run(routed), rounds, 1.02)
 
 
 def show(rows: list[Row], out: Path) -> None:
@@ -317,6 +285,9 @@ def main() -> None:
             *llamaindex_chat(url, store, rounds),
             llamaindex_streaming(url, store, max(rounds // 10, 5)),
             imports("llama_index.llms.ollama", "llamaindex_routed_ollama", max(rounds // 40, 3)),
+            *failovers(url, max(rounds // 80, 3)),
+            throughput(url, store, max(rounds // 20, 5)),
+            deadlines(url, max(rounds // 4, 10), CHUNKS),
             llamaindex_query(url, store, max(rounds // 20, 5)),
         ]
     show(rows, chosen.json)

@@ -47,6 +47,9 @@ class View:
     def usable(self, chunk: Chunk, /) -> bool:
         return bool(chunk.get("text", "").strip() or chunk.get("tool") or chunk.get("thinking"))
 
+    def only_text(self, chunk: Chunk, /) -> str:
+        return "" if self.done(chunk) or not self.joinable(chunk) else self.text(chunk)
+
     def joinable(self, chunk: Chunk, /) -> bool:
         return not chunk.get("tool")
 

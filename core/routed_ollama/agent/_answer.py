@@ -55,6 +55,10 @@ class Pieces:
         """Whether it is plain text, which another model can go on with."""
         return not chunk.called
 
+    def only_text(self, chunk: Piece, /) -> str:
+        """Return the text of a piece that is text and nothing else, and not the last; empty for any other."""
+        return "" if chunk.final is not None or chunk.called else chunk.text
+
     def done(self, chunk: Piece, /) -> bool:
         """Whether it is the server's last line."""
         return chunk.final is not None

@@ -36,6 +36,10 @@ class ChunkView(Protocol[C]):
         """Whether it is plain text or reasoning, which another model can go on with; False for a tool call."""
         ...
 
+    def only_text(self, chunk: C, /) -> str:
+        """Return the text of a chunk that is text and nothing else, and not the last; empty for any other chunk."""
+        ...
+
     def done(self, chunk: C, /) -> bool:
         """Whether it is the server's last line."""
         ...
@@ -161,8 +165,14 @@ class _Pump(Generic[C]):
 
     def feed(self, chunk: C) -> Sequence[C]:
         """Take a chunk; return those to hand out. On the way of every token, so it does next to nothing."""
-        if self._passing and self._view.joinable(chunk):
-            return (self._pass_on(chunk),)
+        if self._passing:
+            text = self._view.only_text(chunk)
+            if text:
+                self._said.append(text)
+                self._tokens_out += 1
+                return (chunk,)
+            if self._view.joinable(chunk):
+                return (self._pass_on(chunk),)
         if self._trimmer is None:
             return self._keep(chunk)
         new = self._new_part(chunk, self._trimmer)
@@ -214,9 +224,10 @@ class _Pump(Generic[C]):
     def _pass_on(self, chunk: C) -> C:
         view = self._view
         text = view.text(chunk)
-        if text or view.usable(chunk):
+        usable = view.usable(chunk)
+        if text or usable:
             self._tokens_out += 1
-        self._useful = self._useful or view.usable(chunk)
+        self._useful = self._useful or usable
         self._said.append(text)
         if view.done(chunk):
             self._attempt.whole = True
@@ -235,7 +246,7 @@ class _Pump(Generic[C]):
             raise TruncatedStreamError(f"The answer of {attempt.model} ended before its last line (no `done`).")
         if not held:
             return ()
-        if not self._useful and not any(map(self._view.usable, held)):
+        if not self._useful and not self._own_text().strip() and not any(map(self._view.usable, held)):
             self._refuse(held[:-1], held[-1])
         return self._release()
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Protocol, Self
 
 from routed_ollama.errors import ConfigurationError
@@ -153,7 +153,14 @@ class Timeouts:
             between = _within(wanted, between, self.between_tokens_ceiling)
         if (load, first, between) == (self.load, self.first_token, self.between_tokens):
             return self
-        return replace(self, load=load, first_token=first, between_tokens=between)
+        return self._with(load=load, first_token=first, between_tokens=between)
+
+    def _with(self, **bounds: float | None) -> Self:
+        """Return these bounds with others, which need no checking: at every attempt ``replace`` would cost the most."""
+        made = object.__new__(type(self))
+        for name in _NAMES:
+            object.__setattr__(made, name, bounds[name] if name in bounds else getattr(self, name))
+        return made
 
     def bounds(
         self,
@@ -185,6 +192,7 @@ class Timeouts:
         return Bounds(self.connect, first, self.between_tokens, total, not resident, clock, marks or Marks(), patience)
 
 
+_NAMES: Final = tuple(each.name for each in fields(Timeouts))
 _USUAL: Final[Mapping[str, float]] = {"load": 600.0, "first_token": 30.0, "between_tokens": 30.0}
 _ADAPTS: Final[Mapping[str, float]] = {
     "load_floor": 60.0,

@@ -104,6 +104,11 @@ class Meter:
         self._line = 0
         self._total = 0
 
+    @property
+    def counts_only(self) -> bool:
+        """Whether bytes come out as they went in, so that ``count`` is enough."""
+        return self._unpack is None
+
     def feed(self, data: bytes) -> Iterable[bytes]:
         """Return what some bytes of the body come to.
 
@@ -113,16 +118,21 @@ class Meter:
         """
         if self._unpack is not None:
             return self._unpacked(data)
-        self._count(data)
+        self.count(data)
         return (data,)
 
     def _unpacked(self, data: bytes) -> Iterator[bytes]:
         assert self._unpack is not None  # noqa: S101 (for the type checker)
         for piece in self._unpack(data):
-            self._count(piece)
+            self.count(piece)
             yield piece
 
-    def _count(self, data: bytes) -> None:
+    def count(self, data: bytes) -> None:
+        """Count some bytes; on the way of every token.
+
+        Raises:
+            InvalidAnswerError: a line, or the whole, is longer than it may be.
+        """
         self._total += len(data)
         last = data.rfind(b"\n")
         self._line = len(data) - last - 1 if last >= 0 else self._line + len(data)

@@ -192,11 +192,15 @@ class _PhaseStream(_MeteredStream):
                 watch.check_total()
                 yield from feed(chunk)
                 break
-            bounded = watch.has_total
+            bounded, counts, count = watch.has_total, self._meter.counts_only, self._meter.count
             for chunk in chunks:
                 if bounded:
                     watch.check_total()
-                yield from feed(chunk)
+                if counts:
+                    count(chunk)
+                    yield chunk
+                else:
+                    yield from feed(chunk)
         except httpx.TimeoutException as error:
             self.close()
             if (named := watch.error(error)) is None:
@@ -238,12 +242,16 @@ class _AsyncPhaseStream(_AsyncMeteredStream):
                 for piece in feed(chunk):
                     yield piece
                 break
-            bounded = watch.has_total
+            bounded, counts, count = watch.has_total, self._meter.counts_only, self._meter.count
             async for chunk in chunks:
                 if bounded:
                     watch.check_total()
-                for piece in feed(chunk):
-                    yield piece
+                if counts:
+                    count(chunk)
+                    yield chunk
+                else:
+                    for piece in feed(chunk):
+                        yield piece
         except httpx.TimeoutException as error:
             await self.aclose()
             if (named := watch.error(error)) is None:
