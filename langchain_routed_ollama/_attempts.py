@@ -273,6 +273,8 @@ class _StreamEvents:
             self._look_at_calls(request.tools)
         if request.check is not None and not request.plan.committed:  # what is handed out is the caller's
             request.check(answer.whole, attempt, answer, sole=request.plan.sole)
+        if not getattr(answer.whole.message, "tool_calls", ()):
+            attempt.scrutiny.ended(answer.whole.text, line.get("done_reason"), answer)
         self._run.ended(LLMResult(generations=[[answer.whole]]))
 
     def _look_at_calls(self, tools: OfferedTools) -> None:

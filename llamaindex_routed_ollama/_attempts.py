@@ -31,6 +31,7 @@ from routed_ollama import (
     ModelFailure,
     OfferedTools,
     PromptCutError,
+    RefusedAnswerError,
     RepetitiveAnswerError,
     TruncatedStreamError,
     attempt_mark,
@@ -181,6 +182,12 @@ class AttemptEvents(CallbackManager):
             text = " ".join((response.message.content or "").split())
             shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
             self.invalid = InvalidAnswerError(f"{attempt.model} answered {shown!r}, which is not as asked: {problem}")
+            return
+        try:
+            if not called(response):
+                attempt.scrutiny.ended(response.message.content or "", line_of(response).get("done_reason"), response)
+        except RefusedAnswerError as error:
+            self.invalid, self.stands = error, True
 
     def start_trace(self, trace_id: str | None = None) -> None:
         """Pass on."""

@@ -39,6 +39,7 @@ from routed_ollama.errors import (
     NoModelError,
     PromptCutError,
     RedirectedError,
+    RefusedAnswerError,
     RepetitiveAnswerError,
     RoutedOllamaError,
     RoutedOllamaWarning,
@@ -80,7 +81,7 @@ from routed_ollama.outcomes import (
     seconds,
 )
 from routed_ollama.performance import PerformanceHistory
-from routed_ollama.quality import assess_quality
+from routed_ollama.quality import QualityComponent, QualityReport, assess_quality, explain_quality
 from routed_ollama.roles import ROLES, Role
 from routed_ollama.router import Router
 from routed_ollama.scoring import score_models
@@ -159,9 +160,12 @@ __all__ = [
     "Prediction",
     "Prefer",
     "PromptCutError",
+    "QualityComponent",
+    "QualityReport",
     "Recommendation",
     "RedirectedError",
     "Refusal",
+    "RefusedAnswerError",
     "RepetitiveAnswerError",
     "Residency",
     "Role",
@@ -198,6 +202,7 @@ __all__ = [
     "describe",
     "disconnecting",
     "estimate_tokens",
+    "explain_quality",
     "fingerprint",
     "get_model_recommendations",
     "given_router",

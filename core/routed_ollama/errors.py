@@ -13,6 +13,7 @@ RoutedOllamaError
 │   ├── TruncatedStreamError      its stream ended without ``done``
 │   ├── InvalidAnswerError        its answer could not be parsed as asked
 │   ├── RepetitiveAnswerError     it says the same again and again
+│   ├── RefusedAnswerError        it declines, for no reason that could be seen
 │   ├── PromptCutError            it was given only a part of the prompt, and answered that
 │   └── DeadlineExceededError     one of the bounds ran out (also a TimeoutError)
 └── StoreError                history cannot be kept
@@ -181,6 +182,10 @@ class RepetitiveAnswerError(ModelFailure):
     def __init__(self, message: str, *, size: int = 0) -> None:
         super().__init__(message)
         self.size = size
+
+
+class RefusedAnswerError(ModelFailure):
+    """A model declined to answer what seems harmless, and said nothing else."""
 
 
 class PromptCutError(ModelFailure):

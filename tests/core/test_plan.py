@@ -28,6 +28,7 @@ from routed_ollama import (
     NoModelError,
     OutcomeKind,
     Recommendation,
+    RefusedAnswerError,
     RepetitiveAnswerError,
     TaskCharacteristics,
     TruncatedStreamError,
@@ -65,6 +66,7 @@ ERRORS: dict[FailureKind, Callable[[], BaseException]] = {
     FailureKind.TRUNCATED: lambda: TruncatedStreamError("no done"),
     FailureKind.EMPTY: lambda: EmptyAnswerError("nothing"),
     FailureKind.INVALID: lambda: InvalidAnswerError("not as asked"),
+    FailureKind.REFUSED: lambda: RefusedAnswerError("no"),
     FailureKind.REPEATING: lambda: RepetitiveAnswerError("again and again", size=3),
     FailureKind.GARBLED: lambda: json.JSONDecodeError("no", "<", 0),
 }

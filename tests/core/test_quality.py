@@ -92,7 +92,7 @@ def test_code_that_was_asked_for_should_be_there():
 def test_code_should_be_closed_and_parse():
     assert code_quality(CODE[:-20]) < code_quality(CODE) - 1
     assert code_quality("```python\ndef add(a, b)\n    retrun a +\n```") < code_quality(CODE) - 1
-    assert code_quality(CODE[:45], done_reason="length") > code_quality(CODE[:45])
+    assert code_quality(CODE[:45], done_reason="length") <= code_quality(CODE[:45])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ if __name__ == "__main__":
 from columns import FRAMEWORKS  # noqa: E402
 from fault_table import ANSWER, BAD  # noqa: E402
 from playing import Cell, Played, played  # noqa: E402
-from rows import GROUPS, LONG, ROWS, Row  # noqa: E402
+from rows import DECLINED, GROUPS, LONG, ROWS, Row  # noqa: E402
 
 HEAD = """\
 # What goes wrong, and what comes of it
@@ -32,7 +32,8 @@ play it, too, and hold it against the page.
   Without one, `ChatOllama` waits for ever and `Ollama` for 30 s between two bytes.
 - **Ours** was always the right answer, in all frameworks and on all paths, or the test fails. *Afresh*: nothing had
   been handed out, and the second model was asked. *Gone on with*: what a stream had handed out stays, and the second
-  model goes on from there; a call that does not stream starts afresh.
+  model goes on from there; a call that does not stream starts afresh. *Handed out as it came*: what is wrong with it
+  is seen at its end only, and a stream has been handed out by then.
 - **Recorded** is the kind of failure and who is held to account: the model (its record and its circuit), the host (the
   circuit of all its models), or nobody.
 - **Given up after** is measured: how long the failing attempt took, where it had to be given up in parts of the bound
@@ -83,8 +84,9 @@ def _silent(row: Row, one: Played) -> str:
         return f"a call of `{one.seen.calls[0][0]}`" if one.seen.calls else "no call, but text"
     if one.length > _MANY:
         return f"{one.length // _MANY} MB of text"
-    if text == ANSWER:
-        return "an answer to a part of the prompt" if row.ask is LONG else "all of it"
+    if text in {ANSWER, DECLINED}:
+        said = "an answer to a part of the prompt" if row.ask is LONG else "all of it"
+        return "the refusal" if text == DECLINED else said
     if ANSWER.startswith(text):
         return f"{len(text.split())} of 10 words" if text else "nothing"
     return f"about {round(len(text.split()), -2):,} words of the same"
@@ -100,8 +102,10 @@ def _mended(row: Row, ours: dict[Cell, Played]) -> str:
 def _how(row: Row, one: Played) -> str:
     """How an answer came about that is right."""
     if one.answered_by == BAD:
+        if row.ask.tools:
+            return "taken as the call"
         cut_to = one.seen.routing.get("prompt_cut_to")
-        return "taken as the call" if cut_to is None else "handed out as it came, the route says `prompt_cut_to`"
+        return "handed out as it came" + (", the route says `prompt_cut_to`" if cut_to is not None else "")
     loses = row.trouble is not None and row.trouble.loses
     return "gone on with" if "continued_at" in one.seen.routing or (loses and one.streamed) else "afresh"
 

@@ -265,6 +265,8 @@ def is_right(row: Row, seen: Seen) -> bool:
         return json.loads(seen.text or "{}") == json.loads(SONG_TEXT)
     if row.ask.tools:
         return seen.calls == CALL
+    if row.stands and seen.routing.get("model") == BAD:
+        return seen.text == row.bad.get("reply", ANSWER)
     at = seen.routing.get("continued_at")
     if not row.any_length or at is None:
         return seen.text == ANSWER

@@ -30,6 +30,7 @@ SONG = Ask(("Name a song",), song=True, parts=False)
 THINKING = Ask(think=True)
 LONG = Ask((" ".join(f"word {number}" for number in range(1_000)),))
 """Two thousand words, each a token at least."""
+DECLINED = "I'm sorry, but I can't assist with that request."
 SONG_TEXT = '{"title": "Singing", "year": 1952}'
 CALL = (("multiply", {"a": 6, "b": 7}),)
 GOING_ON = " and that is all there is to say."
@@ -129,6 +130,7 @@ GROUPS: dict[str, dict[str, Row]] = {
         "white space alone": Row(Trouble(Fault.WHITESPACE), "empty"),
         "the same phrase without end": Row(Trouble(Fault.REPEAT, 4), "repeating", context=160, any_length=True),
         "Ollama's own limit of repeated tokens (from 0.34.1)": Row(Trouble(Fault.REPEAT_LIMIT, 4), "repeating"),
+        "refusal of a harmless request": Row(None, "refused", bad={"reply": DECLINED}, stands=STREAMED),
     },
     "Tools, thinking, structure": {
         "400, no tools, though it says so": _asked(CALLING, "unsupported", NOBODY, trouble=Trouble(Fault.NO_TOOLS)),

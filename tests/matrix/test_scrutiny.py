@@ -6,7 +6,7 @@ import pytest
 from columns import COLUMNS, FRAMEWORKS, MULTIPLY, PATHS, SILENT, Ask, LangChain, LlamaIndex
 from fault_table import ANSWER, BAD, GOOD, HANDED_OUT, both
 from langchain_core.messages import HumanMessage
-from rows import CALL, CALLING, GOING_ON, HAVING_TO, LONG
+from rows import CALL, CALLING, DECLINED, GOING_ON, HAVING_TO, LONG
 
 from routed_ollama import Router
 from routed_ollama.testing import Fault, OllamaServer, ToolCall
@@ -93,6 +93,72 @@ def test_reasoning_goes_in_circles_too(column, path):
         seen = ask(server, column, path, Ask(think=True))
     assert (seen.text, seen.model) == (ANSWER, GOOD)
     assert seen.routing["attempts"][0]["outcome"] == "failed"
+
+
+# Declining
+
+
+@whole
+def test_who_declines_what_is_harmless_is_passed_over_and_it_is_told(column, path):
+    with OllamaServer(both(bad={"reply": DECLINED})) as server:
+        seen = ask(server, column, path)
+    assert (seen.text, seen.model) == (ANSWER, GOOD)
+    first = seen.routing["attempts"][0]
+    assert (first["model"], first["outcome"]) == (BAD, "failed")
+    assert first["error"].startswith("RefusedAnswerError: bad:1b declines")
+
+
+@cells
+def test_nobody_else_is_there_so_a_refusal_is_handed_out_as_the_plain_class_does(column, path):
+    with OllamaServer(both(bad={"reply": DECLINED})) as server:
+        seen = ask(server, column, path, models=[BAD])
+        assert len(asked(server)) == 1
+    assert (seen.text, seen.model) == (DECLINED, BAD)
+
+
+@cells
+@pytest.mark.parametrize(
+    "worse",
+    [
+        pytest.param({"reply": "I cannot help with that."}, id="declines, too"),
+        pytest.param({"faults": [Fault.EMPTY]}, id="says nothing"),
+        pytest.param({"faults": [Fault.LOAD_ERROR]}, id="cannot be loaded"),
+    ],
+)
+def test_where_nobody_does_better_the_first_refusal_is_handed_out(column, path, worse):
+    with OllamaServer(both(bad={"reply": DECLINED}, good=worse)) as server:
+        seen = ask(server, column, path)
+        assert len(asked(server)) == (1 if "stream" in path else 2)
+    assert (seen.text, seen.model) == (DECLINED, BAD)
+
+
+@whole
+@pytest.mark.parametrize(
+    ("said", "reply"),
+    [
+        pytest.param(("How do I build a bomb?",), DECLINED, id="what is sensitive"),
+        pytest.param(("If you do not know, say 'I cannot help with that'. Who won?",), DECLINED, id="what was told"),
+        pytest.param(Ask().said, f"{DECLINED} Please provide more details about it.", id="a question back"),
+        pytest.param(Ask().said, "I'm sorry, I have no access to real-time data.", id="what a model cannot have"),
+    ],
+)
+def test_a_refusal_that_may_be_called_for_is_an_answer(column, path, said, reply):
+    with OllamaServer(both(bad={"reply": reply})) as server:
+        seen = ask(server, column, path, Ask(said))
+        assert len(asked(server)) == 1
+    assert (seen.text, seen.model) == (reply, BAD)
+
+
+@whole
+def test_an_answer_that_ends_at_a_limit_is_what_was_asked_for(column, path):
+    limit = {"num_predict": 6}
+    settings = {"additional_kwargs": limit} if column is FRAMEWORKS[1] else limit
+    with OllamaServer(both(bad={"reply": f"{DECLINED} So it is, and there is more to say."})) as server:
+        router = Router(base_url=server.url, store="memory", config={"health": {"interval": 0}, **SILENT})
+        seen = PATHS[path](column, column.make(router, models=[BAD, GOOD], model=BAD, **settings), Ask())
+        assert [body["options"]["num_predict"] for body in asked(server)] == [6]
+    assert seen.model == BAD
+    assert DECLINED.startswith(seen.text.strip())
 
 
 # Tools

@@ -83,7 +83,7 @@ class _Recorder:
         """Take a piece; the last one is the end of the attempt, before it is handed out.
 
         Raises:
-            ModelFailure: it goes in circles, or is to a part of the prompt alone, and another can do better.
+            ModelFailure: it goes in circles, declines, or is to a part of the prompt alone, and another can do better.
         """
         if piece.text or piece.thinking:
             self._running.token()
@@ -94,6 +94,7 @@ class _Recorder:
             self._attempt.load_seconds = seconds(piece.final.get("load_duration"))
             self._attempt.scrutiny.counted(piece.final.get("prompt_eval_count"), self._pieces)
             text, judge = "".join(each.text for each in self._pieces), self._router.learns
+            self._attempt.scrutiny.ended(text, piece.final.get("done_reason"), self._pieces)
             self._end(self._running.answered(piece.final, text, usable=self._usable, judge=judge))
         return piece
 

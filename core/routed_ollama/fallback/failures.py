@@ -20,6 +20,7 @@ from routed_ollama.errors import (
     HostUnreachableError,
     InvalidAnswerError,
     PromptCutError,
+    RefusedAnswerError,
     RepetitiveAnswerError,
     TruncatedStreamError,
 )
@@ -47,6 +48,7 @@ class FailureKind(StrEnum):
     EMPTY = "empty"
     INVALID = "invalid"
     REPEATING = "repeating"
+    REFUSED = "refused"
     GARBLED = "garbled"
 
 
@@ -93,6 +95,7 @@ MEANINGS: dict[FailureKind, Meaning] = {
     FailureKind.EMPTY: Meaning(),
     FailureKind.INVALID: Meaning(),
     FailureKind.REPEATING: Meaning(),
+    FailureKind.REFUSED: Meaning(),
     FailureKind.GARBLED: Meaning(),
 }
 
@@ -138,6 +141,7 @@ _BY_CLASS: tuple[tuple[tuple[type[BaseException], ...], FailureKind], ...] = (
     ((EmptyAnswerError,), FailureKind.EMPTY),
     ((InvalidAnswerError,), FailureKind.INVALID),
     ((RepetitiveAnswerError,), FailureKind.REPEATING),
+    ((RefusedAnswerError,), FailureKind.REFUSED),
     ((PromptCutError,), FailureKind.CONTEXT),
     ((TruncatedStreamError,), FailureKind.TRUNCATED),
     ((GeneratorExit, KeyboardInterrupt, SystemExit, asyncio.CancelledError), FailureKind.CANCELLED),

@@ -220,6 +220,7 @@ class AttemptPlan:
     ledger: Ledger = field(default_factory=Ledger)
     errors: list[tuple[str, BaseException]] = field(default_factory=list)
     unusable: Any = None
+    _unusable_of: AttemptRecord | None = None
     _kinds: list[FailureKind] = field(default_factory=list)
     _queue: list[Choice] = field(default_factory=list)
     _passed_over: list[Choice] = field(default_factory=list)
@@ -239,6 +240,11 @@ class AttemptPlan:
                 return
             number += 1
             yield Attempt(self, choice, number, self.allow(choice))
+
+    @property
+    def refused(self) -> bool:
+        """Whether a refusal is kept, which is handed out where nobody does better: the first of several."""
+        return FailureKind.REFUSED in self._kinds
 
     def _may_ask(self, asked: int) -> bool:
         return self.max_attempts is None or asked < self.max_attempts
@@ -271,9 +277,9 @@ class AttemptPlan:
         if error is None or kind is None or not MEANINGS[kind].go_on:
             return False
         self.errors.append((_label(attempt.candidate), error))
+        if attempt.unusable is not None and not self.refused:
+            self.unusable, self._unusable_of = attempt.unusable, self.records[-1]
         self._kinds.append(kind)
-        if attempt.unusable is not None:
-            self.unusable = attempt.unusable
         self._rearrange(attempt, MEANINGS[kind])
         if self.committed:
             return self._may_continue(attempt)
@@ -370,7 +376,8 @@ class AttemptPlan:
         """
         records = [*self.records, *([] if answering is None else [answering.record()])]
         rec = self.recommendation
-        last = records[-1] if records else None
+        kept = self._unusable_of if answering is None and self.unusable is not None else None
+        last = kept or (records[-1] if records else None)
         score = next((s for s in rec.scores if last and s.candidate == (last.model, last.host)), None)
         route: dict[str, Any] = {
             "request_id": rec.request_id,

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from routed_ollama.errors import PromptCutError, RepetitiveAnswerError
+from routed_ollama.errors import PromptCutError, RefusedAnswerError, RepetitiveAnswerError
 from routed_ollama.fallback.repetition import RepetitionWatch, was_asked_for
+from routed_ollama.quality.refusals import declined_by_accident
 from routed_ollama.types import Message, Recommendation
 
 _SHOWN: Final = 60
@@ -27,7 +28,13 @@ class Plan(Protocol):
 
     recommendation: Recommendation
     messages: Sequence[Message]
+    committed: bool
     prompt_cut_to: int | None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a refusal is kept, to be handed out where nobody does better."""
+        ...
 
 
 class Judged(Protocol):
@@ -110,6 +117,29 @@ class Scrutiny:
             f"{self._attempt.model} was given {prompt_tokens} tokens of a prompt of more than {words}: its context is "
             "too short, and the server cut the rest without a word."
         )
+
+    def ended(self, text: str, done_reason: str | None, answer: Any) -> None:
+        """Take the end of an answer that calls no tool and of which nothing was handed out yet.
+
+        Of several refusals the first is handed out, so the last is kept from it like those before. One that was cut at
+        a limit which the caller has set is what was asked for.
+
+        Args:
+            text: all that was said, without reasoning.
+            done_reason: why the model stopped, as Ollama says it.
+            answer: what is returned when nothing better comes.
+
+        Raises:
+            RefusedAnswerError: it declines what seems harmless, and another model may not.
+        """
+        if self._plan.committed or done_reason == "length":
+            return
+        if not (self._attempt.replaceable_whole or self._plan.refused):
+            return
+        if declined_by_accident(text, self._plan.messages):
+            self._attempt.unusable = answer
+            shown = " ".join(text.split())[:_SHOWN]
+            raise RefusedAnswerError(f"{self._attempt.model} declines what seems harmless: {shown!r}")
 
 
 def _last_prompt(messages: Sequence[Message]) -> str:
