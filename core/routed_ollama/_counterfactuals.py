@@ -88,7 +88,7 @@ class Counterfactual(NamedTuple):
         whose = "" if self.candidate is None else label(self.candidate)
         if self.kind == "switch":
             now, then = (str(value).replace("_", " ") if self.name == "circuit" else value for value in self[3:5])
-            return _SWITCHES[self.name, self.then in _ABSENT].format(model=whose, now=now, then=then)
+            return _SWITCHES[self.name, self.then in _ABSENT].format(model=whose, now=now or "none", then=then)
         before, enough = float(self.now or 0.0), float(self.then or 0.0)
         form = FORMATS[_EXPECTED[self.name].unit if self.name in _EXPECTED else "share"]
         at = f"at {form.format(enough)} or {'more' if enough > before else 'less'} (now {form.format(before)})"

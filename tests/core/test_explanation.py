@@ -282,12 +282,38 @@ def numbers_in(text: str, case: Case) -> set[str]:
     return set(re.findall(r"\d+(?:\.\d+)?", text))
 
 
-@given(cases)
-def test_the_sentence_names_no_number_that_is_not_explained(case: Case) -> None:
+def check_numbers(case: Case) -> str:
     found = case.choose()
     if found.scores:
         tables = str(found.explain()).replace(found.reasoning, "")
         assert numbers_in(found.reasoning, case) <= numbers_in(tables, case)
+    return found.reasoning
+
+
+@given(cases)
+def test_the_sentence_names_no_number_that_is_not_explained(case: Case) -> None:
+    check_numbers(case)
+
+
+SEEN = [("a", OutcomeKind.OK, 8.765), ("b", OutcomeKind.OK, 1.234), ("b", OutcomeKind.OK, 2.345)]
+FAILED = [("a", OutcomeKind.OK, None), ("b", OutcomeKind.FAILED, None)]
+
+
+@pytest.mark.parametrize(
+    ("case", "decided"),
+    [
+        (Case([view("a:8b", 0.678), view("b:8b", 0.567)]), "capability"),
+        (Case([view("a:8b"), view("b:8b")], history=history_of(SEEN)), "quality"),
+        (Case([view("a:8b"), view("b:8b")], history=history_of(FAILED)), "success"),
+        (Case([view("a:8b"), view("b:8b", resident=False)]), "to load it"),
+        (Case([view("a:8b"), view("b:8b", in_flight=3)]), "until it is free"),
+        (Case([view("a:8b"), view("b:8b", recent_success=0.85)]), "health"),
+        (Case([view("a:8b"), view("b:8b")]), "scores as much as"),
+        (Case([view("a:8b", 0.499), view("b:8b")], preferred="a:8b", margin=0.034), "which counts 0.034"),
+    ],
+)
+def test_whatever_decided_its_numbers_are_explained(case: Case, decided: str) -> None:
+    assert decided in check_numbers(case)
 
 
 @given(cases)
@@ -322,7 +348,7 @@ def test_what_would_have_sufficed_is_told_to_the_next_step() -> None:
         (view("a:8b"), view("b:8b", 0.51, in_flight=2), {}, "wait", "b:8b idle"),
         (view("a:8b"), view("b:8b", 0.49), {}, "circuit", "circuit of a:8b half open (now closed)"),
         (view("a:8b"), view("b:8b", 0.51, circuit=HALF_OPEN), {}, "circuit", "circuit of b:8b closed (now half open)"),
-        (view("a:8b"), view("b:8b", 0.49), {}, "preferred", "b:8b the preferred model (now None)"),
+        (view("a:8b"), view("b:8b", 0.49), {}, "preferred", "b:8b the preferred model (now none)"),
         (view("a:8b", 0.49), view("b:8b"), {"preferred": "a:8b"}, "preferred", "no preferred model (now a:8b)"),
         (view("a:8b", 0.49), view("b:8b"), {"preferred": "a:8b"}, "margin", "margin at 0.006 or less (now 0.050)"),
         (
