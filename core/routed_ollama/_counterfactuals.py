@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from routed_ollama._frozen import FrozenDict
 from routed_ollama.catalog import with_tag
-from routed_ollama.scoring import HEALTH, ScoringSettings, pace_of, rank_again, worth
+from routed_ollama.scoring import HEALTH, ScoringSettings, pace_of, performances, rank_again
 from routed_ollama.types import (
     Candidate,
     CircuitState,
@@ -119,14 +119,11 @@ class _Choice(NamedTuple):
     def expecting(self, changed: Mapping[Candidate, Prediction], settings: ScoringSettings | None = None) -> _Choice:
         """Return it with other predictions, and every performance worked out anew."""
         settings = settings or self.settings
-        expected = [changed.get(score.candidate, score.prediction) for score in self.scores]
-        pace = pace_of(settings, self.task, (each.seconds for each in expected if each is not None))
-        scores = [
-            score
-            if each is None
-            else score._replace(prediction=each, performance=worth(each.success_rate, each.quality, each.seconds, pace))
-            for score, each in zip(self.scores, expected, strict=True)
-        ]
+        scores = [score._replace(prediction=changed.get(score.candidate, score.prediction)) for score in self.scores]
+        expected = {score.candidate: score.prediction for score in scores if score.prediction is not None}
+        worth = performances(expected.values(), pace_of(settings, self.task, expected.values()))
+        performance = dict(zip(expected, worth, strict=True))
+        scores = [s._replace(performance=performance.get(s.candidate, s.performance)) for s in scores]
         return _Choice(scores, self.task, settings)
 
     def scoring(self, changed: ModelScore) -> _Choice:

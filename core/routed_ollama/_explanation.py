@@ -221,7 +221,7 @@ def explain(recommendation: Recommendation) -> Explanation:
         reasoning=recommendation.reasoning,
         task=task,
         settings=settings,
-        pace=pace_of(settings, task, (s.prediction.seconds for s in scores if s.prediction is not None)),
+        pace=pace_of(settings, task, (s.prediction for s in scores if s.prediction is not None)),
         gates=(
             *passed,
             *(Gate(closed.candidate, "waived", closed.gate, closed.reason) for closed in recommendation.waived),

@@ -26,6 +26,7 @@ from routed_ollama.types import (
     ModelCapability,
     ModelInfo,
     ModelScore,
+    Prediction,
     Prefer,
     Recommendation,
     Refusal,
@@ -157,20 +158,21 @@ def _scored(
     """Return each model's score for a request. The parts are 0..1 each; preferences come on top."""
     wanted = task.capabilities
     weights = tuple(wanted.get(c, 0.0) for c in ModelCapability)
-    expected = []
+    known, expected = [], []
     for view in views:
         info, resident, in_flight, circuit, recent = view[:5]
         capability = sum(map(mul, weights, info.strengths))
-        prediction = history.predict(info, task, resident=resident, in_flight=in_flight, prior=capability)
         health = recent if circuit is CircuitState.CLOSED else HEALTH[circuit] * recent  # hashing an enum takes time
-        expected.append((info, resident, circuit, health, capability, prediction))
-    pace = pace_of(settings, task, (each[-1].seconds for each in expected))
+        known.append((info, resident, circuit, health, capability))
+        expected.append(history.predict(info, task, resident=resident, in_flight=in_flight, prior=capability))
     able, quick, well = settings.capability, settings.performance, settings.health
     bonus, notes = _NO_PREFERENCE
     plain = settings.preferred is None and settings.sticky is None
     scores = []
-    for info, resident, circuit, health, capability, prediction in expected:
-        performance = worth(prediction.success_rate, prediction.quality, prediction.seconds, pace)
+    worth = performances(expected, pace_of(settings, task, expected))
+    for (info, resident, circuit, health, capability), prediction, performance in zip(
+        known, expected, worth, strict=True
+    ):
         total = able * capability + quick * performance + well * health
         candidate = info.candidate
         if not plain:
@@ -193,24 +195,27 @@ def _scored(
     return scores
 
 
-def pace_of(settings: ScoringSettings, task: TaskCharacteristics, seconds: Iterable[float]) -> Pace:
+def pace_of(settings: ScoringSettings, task: TaskCharacteristics, expected: Iterable[Prediction]) -> Pace:
     """Return how quality and time are mixed for a request.
 
     Args:
         settings: what is preferred.
         task: how much a quick answer matters.
-        seconds: expected of each model.
+        expected: of each model.
     """
     # Who wants speed wants the faster of two slow models, too; else minutes of difference could count for nothing.
-    fastest = min(seconds, default=0.0) if settings.prefer == "speed" else 0.0
+    fastest = min((each.seconds for each in expected), default=0.0) if settings.prefer == "speed" else 0.0
     return Pace(_QUALITY_SHARE[settings.prefer], _PATIENCE[settings.prefer] * (1.5 - task.speed), fastest)
 
 
-def worth(success_rate: float, quality: float, seconds: float, pace: Pace) -> float:
-    """Return the performance part of a score, 0..1, from what is expected of a model."""
+def performances(expected: Iterable[Prediction], pace: Pace) -> list[float]:
+    """Return the performance part of each model's score, 0..1, from what is expected of it."""
     share, patience, fastest = pace
-    time_score = (patience + fastest) / (patience + seconds)
-    return success_rate * (share * quality / 10.0 + (1.0 - share) * time_score)
+    rest, best = 1.0 - share, patience + fastest
+    return [
+        each.success_rate * (share * each.quality / 10.0 + rest * (best / (patience + each.seconds)))
+        for each in expected
+    ]
 
 
 _NO_PREFERENCE: Final[tuple[float, tuple[str, ...]]] = (0.0, ())
@@ -378,11 +383,16 @@ def _of_performance(ranked: Sequence[ModelScore], task: TaskCharacteristics, set
     mine, other = ranked[0].prediction, ranked[1].prediction
     if mine is None or other is None:
         return "performance"
+    pace = pace_of(settings, task, (s.prediction for s in ranked if s.prediction is not None))
     success, quality, seconds = mine.success_rate, mine.quality, mine.seconds
-    pace = pace_of(settings, task, (s.prediction.seconds for s in ranked if s.prediction is not None))
-    left = {
-        "quality": worth(success, other.quality, seconds, pace),
-        "seconds": worth(success, quality, other.seconds, pace),
-        "success": worth(other.success_rate, quality, seconds, pace),
-    }
-    return min(left, key=left.__getitem__)
+    by_quality, by_seconds, by_success = performances(
+        (  # what else is predicted does not count, and replacing a field takes three times as long
+            Prediction(seconds, success_rate=success, quality=other.quality),
+            Prediction(other.seconds, success_rate=success, quality=quality),
+            Prediction(seconds, success_rate=other.success_rate, quality=quality),
+        ),
+        pace,
+    )
+    if by_quality <= by_seconds and by_quality <= by_success:
+        return "quality"
+    return "seconds" if by_seconds <= by_success else "success"
