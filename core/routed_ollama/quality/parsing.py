@@ -40,11 +40,15 @@ _ABRIDGED: Final = (">>>", "...", "…", "\n$ ", "In [", "\n%", "\n!", "<<<")
 _ESCAPE: Final = re.compile(r"\\([^\n'\"\\])|(\\.)", re.DOTALL)
 """Of a string: the backslash of "\\d", of which Python would warn on the user's screen; and what has to stay."""
 _LEGACY: Final = re.compile(r"^\s*(?:print [^(=]|exec ['\"]|except \w+, ?\w+:)|python ?2", re.MULTILINE)
-_NEITHER: Final = re.compile(
-    r'"""(?:.|\n)*?"""|//[^\n]*|/\*(?:.|\n)*?\*/|`(?:\\.|[^`\\])*`|"(?:\\.|[^"\\\n])*"|'
-    r"'(?:\\.[^'\n]{0,8}|[^'\\\n]{1,80})?'"
+_NEITHER: Final = (
+    r'"""(?:.|\n)*?"""|//[^\n]*|/\*(?:.|\n)*?\*/|`(?:\\.|[^`\\])*`|"(?:\\.|[^"\\\n])*"'
+    r"|'(?:\\[^\n][^'\n]{0,8}|[^'\\\n])'"
 )
-"""Comments and strings."""
+"""Comments, strings, and in single quotes the one character that most of these languages write so."""
+_BARE_OF: Final = re.compile(_NEITHER)
+_BARE_OF_SCRIPT: Final = re.compile(_NEITHER + r"|'(?:\\.|[^'\\\n])*'")
+_SCRIPTS: Final = frozenset(("javascript", "js", "jsx", "typescript", "ts", "php", "dart", "css", "scss"))
+"""Languages that write strings in single quotes, too."""
 _PAIRS: Final = (("(", ")"), ("[", "]"), ("{", "}"))
 _CODE_TASKS: Final = frozenset({TaskType.CODING, TaskType.TESTING})
 _TO_BE_MADE: Final = re.compile(
@@ -84,7 +88,7 @@ def _broken(blocks: Sequence[Block], asked: str) -> str:
                 return "its Python does not parse"
         elif len(code) > _CLOSED or (language != "json" and language not in _LIKE_C):
             continue
-        elif not (is_json(code) if language == "json" else _is_closed(code)) and not _abridged(code):
+        elif not (is_json(code) if language == "json" else _is_closed(language, code)) and not _abridged(code):
             return "its JSON does not parse" if language == "json" else f"something is left open in its {language}"
     return ""
 
@@ -134,6 +138,6 @@ def is_json(text: str) -> bool:
     return True
 
 
-def _is_closed(code: str) -> bool:
-    bare = _NEITHER.sub("", code)
+def _is_closed(language: str, code: str) -> bool:
+    bare = (_BARE_OF_SCRIPT if language in _SCRIPTS else _BARE_OF).sub("", code)
     return '"' not in bare and all(bare.count(opening) == bare.count(closing) for opening, closing in _PAIRS)

@@ -106,11 +106,11 @@ SENSITIVE: Final = re.compile(
         r"straftat",
         r"rassis|hass\b|hasse\w*|hassrede|angriff|angreif|folter|gewalt|ausspion|überwach|passw|wahl|politi|religi",
         r"abtreib|medikament|dosis|krank|schwanger|steuerhinterz|urheberrecht|liedtext|umgeh",
-        r"tuer|tue[rz]?\b|meurtr|assassin|arme|drogue|viol|nue?s?\b|voler|vols?\b|escroqu|falsifi|chantage|contreband",
+        r"tuer\b|tuez\b|meurtr|assassin|arme|drogue|viol|nue?s?\b|voler|vols?\b|escroqu|falsifi|chantage|contreband",
         r"illég|haine|attaqu|espionn|mot de passe|électi|avort|médic|malad|enceinte|dépress|fraude|paroles de|contourn",
         r"matar|mato|mate\b|asesin|arma|bomba|droga|veneno|desnud|robar|robo\b|estafa|falsific|chantaj|contraband|"
         r"ilegal",
-        r"crimen|odio|ataqu|espiar|contraseñ|elecci|polític|abort|enferm|embaraz|evasión|letra de|eludir",
+        r"crimen|odio|ataqu|espiar|contraseñ|elecci|polític|aborto|abortar|enferm|embaraz|evasión|letra de|eludir",
     )
     + "|杀|殺|死亡|去死|自残|武器|枪|槍|炸|弹药|毒|药|藥|性(?:行为|爱|侵|交|骚|感)|色情|裸|强奸|未成年|黑客|木马|"
     "入侵|破解|漏洞"
