@@ -74,13 +74,15 @@ def _against(best: ModelScore, rival: ModelScore, decisive: str) -> str:
     other = rival.candidate.model
     if other == best.candidate.model:
         other = f"the one at {rival.candidate.host}"
-    totals = f"scores {share(best.total)} against {share(rival.total)}"
+    mine, theirs = share(best.total), share(rival.total)
+    if decisive == "order":
+        return f"scores as much as {other} ({mine}) and stands before it"
     if decisive == "preference":
         liked = " and ".join(f"is {note}" if note == PREFERRED else note for note in best.notes)
-        return f"{liked}, which counts {share(best.preference)}, and with that {totals} of {other}"
-    if decisive == "order":
-        return f"scores as much as {other} ({share(best.total)}) and stands before it"
-    return f"{_BETTER[decisive]} than {other} ({_figures(best, rival, decisive)}), and {totals}"
+        than = f"against {theirs} of {other}" if mine != theirs else f"almost the same as {other}"
+        return f"{liked}, which counts {share(best.preference)}, and with that scores {mine}, {than}"
+    scores = f"scores {mine} against {theirs}" if mine != theirs else f"scores almost the same ({mine})"
+    return f"{_BETTER[decisive]} than {other} ({_figures(best, rival, decisive)}), and {scores}"
 
 
 def _figures(best: ModelScore, rival: ModelScore, decisive: str) -> str:

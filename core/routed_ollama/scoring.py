@@ -12,13 +12,14 @@ from __future__ import annotations
 import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from operator import attrgetter, mul
 from typing import Final, NamedTuple
 
 from routed_ollama._frozen import FrozenDict
 from routed_ollama._reasoning import ANSWERING, AS_ASKED, PREFERRED, no_model_reason, sentence
 from routed_ollama.catalog import with_tag
-from routed_ollama.performance import PerformanceHistory
+from routed_ollama.performance import PRIOR_RATE_WEIGHT, PerformanceHistory
 from routed_ollama.types import (
     NO_NEEDS,
     Candidate,
@@ -37,11 +38,16 @@ from routed_ollama.types import (
 _PATIENCE: Final[Mapping[Prefer, float]] = {"speed": 4.0, "balanced": 15.0, "quality": 60.0}
 """Seconds after which an answer is worth half as much in time; counted from the fastest where speed is preferred."""
 _QUALITY_SHARE: Final[Mapping[Prefer, float]] = {"speed": 0.25, "balanced": 0.55, "quality": 0.85}
+_GUESS: Final[Mapping[Prefer, float]] = {"speed": 1.0, "balanced": 0.1, "quality": 0.0}
+"""How far a time counts that nobody has seen. It is guessed from a model's size, for a machine that nobody knows: full
+where speed is what is wanted; for the better answer nothing; between, it decides between models that are about equal:
+even a guess of minutes against one of seconds is made up for by two hundredths of capability."""
 HEALTH: Final = {CircuitState.CLOSED: 1.0, CircuitState.HALF_OPEN: 0.5, CircuitState.OPEN: 0.0}
 _ESTIMATE_SLACK: Final = 1.2
 """The prompt's length is an estimate; a model is refused only where even a fifth less would not fit."""
 _BASE: Final = frozenset({"text", "base"})
 """Parts of a tag by which Ollama's library names models without chat training: ``llama2:7b-text-q4_0``."""
+_CAPABILITIES: Final = tuple(ModelCapability)
 _HEALTH_GATES: Final = frozenset({"circuit", "reachable"})
 
 
@@ -97,6 +103,10 @@ class Pace(NamedTuple):
     """Seconds after which an answer is worth half as much in time."""
     fastest: float
     """Seconds from which they are counted."""
+    guess: float = 1.0
+    """How far a time counts that was not observed, 0..1; the rest is taken to be as usual."""
+    usual: float = 0.0
+    """Seconds that reading and writing take those models whose times were observed; 0 before any was."""
 
 
 def standing_bar(info: ModelInfo, *, named: bool, too_large: bool = False) -> tuple[str, str] | None:
@@ -157,10 +167,10 @@ def _scored(
 ) -> list[ModelScore]:
     """Return each model's score for a request. The parts are 0..1 each; preferences come on top."""
     wanted = task.capabilities
-    weights = tuple(wanted.get(c, 0.0) for c in ModelCapability)
+    weights = tuple(map(wanted.get, _CAPABILITIES, repeat(0.0)))
     known, expected = [], []
     for view in views:
-        info, resident, in_flight, circuit, recent = view[:5]
+        info, resident, in_flight, circuit, recent, *_ = view
         capability = sum(map(mul, weights, info.strengths))
         health = recent if circuit is CircuitState.CLOSED else HEALTH[circuit] * recent  # hashing an enum takes time
         known.append((info, resident, circuit, health, capability))
@@ -203,19 +213,42 @@ def pace_of(settings: ScoringSettings, task: TaskCharacteristics, expected: Iter
         task: how much a quick answer matters.
         expected: of each model.
     """
-    # Who wants speed wants the faster of two slow models, too; else minutes of difference could count for nothing.
-    fastest = min((each.seconds for each in expected), default=0.0) if settings.prefer == "speed" else 0.0
-    return Pace(_QUALITY_SHARE[settings.prefer], _PATIENCE[settings.prefer] * (1.5 - task.speed), fastest)
+    prefer = settings.prefer
+    share, patience, guess = _QUALITY_SHARE[prefer], _PATIENCE[prefer] * (1.5 - task.speed), _GUESS[prefer]
+    if prefer == "speed":
+        # Who wants speed wants the faster of two slow models, too; else minutes of difference could count for nothing.
+        return Pace(share, patience, min((each.seconds for each in expected), default=0.0), guess)
+    seen = took = 0.0
+    for each in expected:
+        if each.grounds is not None and each.grounds.written:
+            observed = _observed(each.grounds.written)
+            seen += observed
+            took += observed * (each.prompt + each.output)
+    return Pace(share, patience, 0.0, guess, took / seen if seen else 0.0)
+
+
+def _observed(answers: float) -> float:
+    return answers / (answers + PRIOR_RATE_WEIGHT)
 
 
 def performances(expected: Iterable[Prediction], pace: Pace) -> list[float]:
-    """Return the performance part of each model's score, 0..1, from what is expected of it."""
-    share, patience, fastest = pace
-    rest, best = 1.0 - share, patience + fastest
-    return [
-        each.success_rate * (share * each.quality / 10.0 + rest * (best / (patience + each.seconds)))
-        for each in expected
-    ]
+    """Return the performance part of each model's score, 0..1, from what is expected of it.
+
+    Observed times count in full. Of a time that is a guess, ``pace.guess`` counts as it is; for the rest the model is
+    taken to be as fast as those that were observed, so that it is neither preferred nor avoided for a guess. What it
+    must wait for, and that it must be loaded, is known and counts in either case.
+    """
+    share, patience, fastest, guess, usual = pace
+    rest, best, unseen = 1.0 - share, patience + fastest, 1.0 - guess
+    found = []
+    for each in expected:
+        time_score = best / (patience + each.seconds)
+        if unseen:
+            grounds = each.grounds
+            unsure = unseen if grounds is None else unseen * (1.0 - _observed(grounds.written))
+            time_score += unsure * (best / (patience + usual + each.wait + each.load) - time_score)
+        found.append(each.success_rate * (share * each.quality / 10.0 + rest * time_score))
+    return found
 
 
 _NO_PREFERENCE: Final[tuple[float, tuple[str, ...]]] = (0.0, ())
@@ -385,11 +418,14 @@ def _of_performance(ranked: Sequence[ModelScore], task: TaskCharacteristics, set
         return "performance"
     pace = pace_of(settings, task, (s.prediction for s in ranked if s.prediction is not None))
     success, quality, seconds = mine.success_rate, mine.quality, mine.seconds
+    wait, load, grounds = mine.wait, mine.load, mine.grounds
     by_quality, by_seconds, by_success = performances(
         (  # what else is predicted does not count, and replacing a field takes three times as long
-            Prediction(seconds, success_rate=success, quality=other.quality),
-            Prediction(other.seconds, success_rate=success, quality=quality),
-            Prediction(seconds, success_rate=other.success_rate, quality=quality),
+            Prediction(seconds, wait, load, success_rate=success, quality=other.quality, grounds=grounds),
+            Prediction(
+                other.seconds, other.wait, other.load, success_rate=success, quality=quality, grounds=other.grounds
+            ),
+            Prediction(seconds, wait, load, success_rate=other.success_rate, quality=quality, grounds=grounds),
         ),
         pace,
     )

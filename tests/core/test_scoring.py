@@ -24,6 +24,7 @@ from routed_ollama import (
     TaskType,
     score_models,
 )
+from routed_ollama._reasoning import sentence
 from routed_ollama.scoring import ModelView, ScoringSettings, gate, standing_bar
 
 CHAT = frozenset({"completion"})
@@ -349,6 +350,17 @@ def test_the_sentence_names_what_decided(best, rival, settings, words) -> None:
     reason = choose(best, rival, **settings).reason
     assert words in reason
     assert reason.startswith("a:8b for this coding prompt")
+
+
+def test_scores_that_look_the_same_are_not_held_against_each_other() -> None:
+    first, second = choose(view("a:8b", 0.9), view("b:8b", 0.2)).scores
+    near = [
+        first._replace(total=0.6252, preference=0.05, notes=("the preferred model",)),
+        second._replace(total=0.6249),
+    ]
+    said = {decisive: sentence(near, CODING, decisive, panic=False) for decisive in ("capability", "preference")}
+    assert said["capability"].endswith("and scores almost the same (0.625).")
+    assert said["preference"].endswith("and with that scores 0.625, almost the same as b:8b.")
 
 
 def test_what_is_learned_of_answers_is_named_when_it_decides() -> None:
