@@ -154,8 +154,14 @@ class Explanation:
         )
         yield (
             f"Preference: {settings.prefer}: performance = success x ({pace.share:.2f} x quality / 10 + "
-            f"{1.0 - pace.share:.2f} x ({pace.patience:.1f} + {pace.fastest:.1f}) / ({pace.patience:.1f} + seconds))."
+            f"{1.0 - pace.share:.2f} x time); time = ({pace.patience:.1f} + {pace.fastest:.1f}) / "
+            f"({pace.patience:.1f} + seconds)."
         )
+        if pace.guess < 1.0:
+            yield (
+                f"Of reading and writing that nobody has timed {pace.guess:.2f} counts as guessed, and the rest as the "
+                f"{pace.usual:.1f} s that others were seen to take."
+            )
         if self.margin is not None:
             (_, first), (runner_up, second) = self.totals[:2]
             yield f"Margin: {share(first)} - {share(second)} = {share(self.margin)} ahead of {runner_up.model}."

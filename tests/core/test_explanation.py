@@ -35,7 +35,7 @@ from routed_ollama import (
 )
 from routed_ollama._counterfactuals import Counterfactual
 from routed_ollama.cli import main
-from routed_ollama.scoring import HEALTH, ModelView, ScoringSettings, rank_again
+from routed_ollama.scoring import HEALTH, ModelView, ScoringSettings, pace_of, performances, rank_again
 from routed_ollama.testing import ScriptedModel
 
 CODING = TaskCharacteristics(
@@ -226,19 +226,15 @@ def weighing(wishes: ScoringSettings, name: str, value: float) -> ScoringSetting
 
 
 def best_of(case: Case, found: Recommendation, change: Counterfactual) -> Candidate:
-    """The highest score when one figure is another; worked out here by the formula that the README states."""
-    share = {"speed": 0.25, "balanced": 0.55, "quality": 0.85}[case.wishes.prefer]
-    patience = {"speed": 4.0, "balanced": 15.0, "quality": 60.0}[case.wishes.prefer]
+    """The highest score when one figure is another and the rest is as it is."""
     expected = {score.candidate: score.prediction for score in found.scores}
     values = {score.candidate: score for score in found.scores}
     candidate, wanted = change.candidate, {change.name: change.then}
     assert candidate is not None
     if change.name in {"quality", "success_rate", "seconds"}:
         expected[candidate] = expected[candidate]._replace(**wanted)
-        fastest = min(each.seconds for each in expected.values()) if case.wishes.prefer == "speed" else 0.0
-        for each, one in expected.items():
-            mix = share * one.quality / 10 + (1 - share) * (patience + fastest) / (patience + one.seconds)
-            values[each] = values[each]._replace(performance=one.success_rate * mix)
+        worth = performances(expected.values(), pace_of(case.wishes, case.task, expected.values()))
+        values = {one: values[one]._replace(performance=part) for one, part in zip(expected, worth, strict=True)}
     else:
         values[candidate] = values[candidate]._replace(**wanted)
     return max(
