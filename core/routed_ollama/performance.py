@@ -30,7 +30,9 @@ from routed_ollama.types import (
 FADE: Final = 0.98
 """Weight that an observation keeps when the next one comes: about the last 50 count."""
 
-PRIOR_SUCCESS: Final = 0.95
+PRIOR_SUCCESS: Final = 0.99
+"""An untried model is expected to answer. Were it expected to fail more often than others do, the first successes of
+whatever was tried first would keep it there."""
 PRIOR_SUCCESS_WEIGHT: Final = 4.0
 PRIOR_QUALITY_WEIGHT: Final = 5.0
 PRIOR_RATE_WEIGHT: Final = 1.5

@@ -87,18 +87,19 @@ _SHRINK: Final = frozenset(("summarize", "summarise", "summary", "tldr", "classi
 
 _C = ModelCapability
 _ORDER: Final = (
-    _C.CODE_GENERATION, _C.CODE_ANALYSIS, _C.REASONING, _C.CREATIVITY, _C.ACCURACY, _C.SPEED, _C.INSTRUCTION_FOLLOWING
+    _C.CODE_GENERATION, _C.CODE_ANALYSIS, _C.REASONING, _C.CREATIVITY, _C.ACCURACY, _C.INSTRUCTION_FOLLOWING
 )  # fmt: skip
-# Points per capability in the order above; only their proportions count.
+# Points per capability in the order above; only their proportions count. Speed is none of them: it makes no answer any
+# better, and the time that an answer takes is counted by itself.
 _WEIGHTS: Final[Mapping[TaskType, tuple[float, ...]]] = {
-    _T.CODING: (40, 12, 15, 2, 12, 7, 12),
-    _T.ARCHITECTURE: (8, 15, 38, 8, 16, 3, 12),
-    _T.TESTING: (32, 24, 13, 2, 14, 5, 10),
-    _T.DEBUGGING: (18, 36, 20, 1, 15, 5, 5),
-    _T.DOCUMENTATION: (6, 22, 10, 8, 18, 8, 28),
-    _T.ANALYSIS: (2, 10, 38, 4, 28, 6, 12),
-    _T.PLANNING: (1, 3, 38, 14, 14, 6, 24),
-    _T.GENERAL: (2, 2, 24, 16, 22, 14, 20),
+    _T.CODING: (40, 12, 15, 2, 12, 12),
+    _T.ARCHITECTURE: (8, 15, 38, 8, 16, 12),
+    _T.TESTING: (32, 24, 13, 2, 14, 10),
+    _T.DEBUGGING: (18, 36, 20, 1, 15, 5),
+    _T.DOCUMENTATION: (6, 22, 10, 8, 18, 28),
+    _T.ANALYSIS: (2, 10, 38, 4, 28, 12),
+    _T.PLANNING: (1, 3, 38, 14, 14, 24),
+    _T.GENERAL: (2, 2, 24, 16, 22, 20),
 }
 
 
@@ -185,20 +186,20 @@ def weigh(task: TaskType, requirements: Requirements, complexity: Complexity) ->
         complexity: Its complexity.
 
     Returns:
-        Weights that sum to 1.
+        Weights that sum to 1; that of speed is 0, see above.
     """
     base = _BASE[task]
-    code, read_code, reasoning, creativity, accuracy, speed, follow = _WEIGHTS[task]
+    code, read_code, reasoning, creativity, accuracy, follow = _WEIGHTS[task]
     accuracy *= 1 + 2 * (requirements.accuracy - base.accuracy)
-    speed *= 1 + 2 * (requirements.speed - base.speed)
     creativity *= 1 + 4 * (requirements.creativity - base.creativity)
     if complexity is Complexity.HIGH:
         reasoning *= 1.25
     elif complexity is Complexity.LOW:
         reasoning *= 0.8
-    values = (code, read_code, reasoning, max(creativity, 0.0), accuracy, max(speed, 0.0), follow)
+    values = (code, read_code, reasoning, max(creativity, 0.0), accuracy, follow)
     total = sum(values)
-    return FrozenDict({name: value / total for name, value in zip(_ORDER, values, strict=True)})
+    weights = {name: value / total for name, value in zip(_ORDER, values, strict=True)}
+    return FrozenDict({**weights, _C.SPEED: 0.0})
 
 
 def _usual_length(r: Reading, task: TaskType, complexity: Complexity, tokens: int) -> float:
