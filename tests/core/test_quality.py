@@ -177,10 +177,8 @@ def test_an_emoji_is_an_answer_and_a_delimiter_is_none():
 
 def test_an_answer_that_stops_in_mid_sentence_costs_a_little():
     whole = (
-        GOOD
-        + " A linear one looks at each of them in turn, so it takes longer and longer the more values "
+        GOOD + " A linear one looks at each of them in turn, so it takes longer and longer the more values "
         "there are in it to be looked at."
-    )
     )
     assert flaws(QUESTION, whole) == {}
     assert flaws(QUESTION, whole[:-20]) == {"cut": 0.5}
