@@ -158,10 +158,8 @@ class Explanation:
             f"({pace.patience:.1f} + seconds)."
         )
         if pace.guess < 1.0:
-            yield (
-                f"Of reading and writing that nobody has timed {pace.guess:.2f} counts as guessed, and the rest as the "
-                f"{pace.usual:.1f} s that others were seen to take."
-            )
+            rest = f"as the {pace.usual:.1f} s that others were seen to take" if pace.usual else "as no time at all"
+            yield f"Of reading and writing that nobody has timed {pace.guess:.2f} counts as guessed, and the rest {rest}."
         if self.margin is not None:
             (_, first), (runner_up, second) = self.totals[:2]
             yield f"Margin: {share(first)} - {share(second)} = {share(self.margin)} ahead of {runner_up.model}."
