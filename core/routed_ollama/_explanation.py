@@ -159,7 +159,7 @@ class Explanation:
         )
         if pace.guess < 1.0:
             rest = f"as the {pace.usual:.1f} s that others were seen to take" if pace.usual else "as no time at all"
-            yield f"Of reading and writing that nobody has timed {pace.guess:.2f} counts as guessed, and the rest {rest}."
+            yield f"Of reading and writing that nobody has timed {pace.guess:.2f} counts as guessed, the rest {rest}."
         if self.margin is not None:
             (_, first), (runner_up, second) = self.totals[:2]
             yield f"Margin: {share(first)} - {share(second)} = {share(self.margin)} ahead of {runner_up.model}."
