@@ -76,6 +76,29 @@ def decision(url: str, store: Path, rounds: int) -> Row:
     return Row(f"decision, {count} models, 500 tokens (median)", f"{value:.0f} us", "<= 150 us", value <= 150, value)
 
 
+def assessment(rounds: int) -> Row:
+    """The quality heuristics, for answers of 2,000 characters: prose, lists, code, two languages."""
+    from routed_ollama import Message, analyze, assess_quality
+
+    asked = "Write a Python function that reads a log file and returns the errors of the last day"
+    task, code = analyze([Message("user", asked)]), "def f{0}(a, b):\n    return [x * {0} for x in range(a) if x > b]\n"
+    parts = {
+        "prose": "Line {0} of the log is read, and where it tells of error {0} it is kept until the day ends. ",
+        "list": "- **Step {0}**: read line {0}, split it at its blanks, and keep what came after hour {0}.\n",
+        "code": f"It is done as follows, for case {{0}}:\n```python\n{code}\n```\n",
+        "German": "In Zeile {0} steht der Fehler, der am Tag {0} gefunden und nicht behoben wurde. ",
+        "Chinese": "第{0}行记录了第{0}天发生的错误、需要逐行读取并保存下来。",
+    }
+    answers = ["".join(part.format(number) for number in range(100))[:2_000] for part in parts.values()]
+    times = []
+    for number in range(rounds):
+        began = time.perf_counter()
+        assess_quality(asked, answers[number % len(answers)], task)
+        times.append(time.perf_counter() - began)
+    value = statistics.median(times) * 1e6
+    return Row("quality of 2,000 characters (median)", f"{value:.0f} us", "<= 200 us", value <= 200, value)
+
+
 def overhead(url: str, store: Path, rounds: int) -> Row:
     """``invoke`` beside the plain class's."""
     from langchain_ollama import ChatOllama
@@ -278,6 +301,7 @@ def main() -> None:
         store = Path(folder) / "history.sqlite3"
         rows = [
             decision(url, store, rounds),
+            assessment(rounds),
             overhead(url, store, rounds),
             streaming(url, store, max(rounds // 10, 5)),
             imports("langchain_ollama", "langchain_routed_ollama", max(rounds // 40, 3)),

