@@ -15,7 +15,7 @@ from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_ollama import ChatOllama
 from ollama import AsyncClient, Client
 
-from routed_ollama import Candidate, ClientSettings, default_host, normalize_host, with_tag
+from routed_ollama import Candidate, ClientSettings, default_host, normalize_host, owns_locks, with_tag
 
 
 class Candidates:
@@ -31,6 +31,7 @@ class Candidates:
         self._clients = clients
         self._fields = dict(fields)
         self._lock = threading.Lock()
+        owns_locks(self)
         self._templates: dict[str, ChatOllama] = {}
         self._made: dict[tuple[Candidate, int | None], ChatOllama] = {}
         self._ready = {candidate_of(model): model for model in reversed(ready)}

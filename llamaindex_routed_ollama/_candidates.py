@@ -16,7 +16,7 @@ from llama_index.llms.ollama import Ollama
 from llama_index.llms.ollama.base import DEFAULT_REQUEST_TIMEOUT
 from ollama import AsyncClient, Client
 
-from routed_ollama import Candidate, ClientSettings, normalize_host, with_tag
+from routed_ollama import Candidate, ClientSettings, normalize_host, owns_locks, with_tag
 
 DEFAULT_CONTEXT_WINDOW = 8192
 """Tokens that every candidate is given where the user asks for no context of their own, unless it was trained for less.
@@ -48,6 +48,7 @@ class Candidates:
         self._settings = settings
         self._theirs = clients
         self._lock = threading.Lock()
+        owns_locks(self)
         self._clients: dict[str, tuple[Client, AsyncClient]] = {}
         self._made: dict[tuple[Candidate, int | None], Ollama] = {}
         self._ready = {_candidate_of(model): model for model in reversed(ready)}

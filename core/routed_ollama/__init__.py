@@ -18,6 +18,7 @@ from routed_ollama._defaults import (
     set_default_router,
 )
 from routed_ollama._explanation import Explanation
+from routed_ollama._fork import owns_locks
 from routed_ollama._version import __version__
 from routed_ollama.adapters import ModelLife, OwnRouter, given_router, router_of, scope_of, server_urls
 from routed_ollama.agent import AgentInterface, AgentResponse, EnhancedAgentInterface, create_agent
@@ -210,6 +211,7 @@ __all__ = [
     "hinting",
     "normalize_host",
     "open_store",
+    "owns_locks",
     "request_hints",
     "request_sent",
     "router_of",

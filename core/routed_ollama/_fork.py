@@ -37,6 +37,7 @@ class SurvivesFork(Protocol):
 
 
 _registered: weakref.WeakSet[SurvivesFork] = weakref.WeakSet()
+_owners: weakref.WeakSet[object] = weakref.WeakSet()
 _forking = threading.RLock()
 """Held over a fork: two threads may fork at once, and what one brought to rest the other must not set going."""
 
@@ -65,6 +66,11 @@ def renew_locks(owner: object) -> None:
         make = _LOCKS.get(type(value))
         if make is not None:
             setattr(owner, name, make())
+
+
+def owns_locks(owner: object) -> None:
+    """Have an object's locks renewed in every child, see ``renew_locks``, for as long as it lives."""
+    _owners.add(owner)
 
 
 def at_worker_end(method: weakref.WeakMethod[Callable[..., object]], *args: object) -> None:
@@ -102,6 +108,8 @@ def _after_in_parent() -> None:
 def _after_in_child() -> None:
     global _forking  # noqa: PLW0603 (the child's own)
     _forking = threading.RLock()
+    for owner in list(_owners):
+        renew_locks(owner)
     for survivor in list(_registered):
         survivor.after_fork_in_child()
 

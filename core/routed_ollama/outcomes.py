@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from routed_ollama import _fork
 from routed_ollama.fallback import Attempt, AttemptPlan, FailureKind, classify
 from routed_ollama.quality import assess_quality
 from routed_ollama.transport import answer_heard, attempt_bounds
@@ -213,6 +214,7 @@ class RunningRequests:
     def __init__(self) -> None:
         self._running: dict[Hashable, RunningRequest] = {}
         self._lock = threading.Lock()
+        _fork.owns_locks(self)
 
     def begin(self, identifier: Hashable, request: RunningRequest) -> None:
         """Remember one; the oldest are forgotten where there are too many."""

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from routed_ollama import Message, Router
+from routed_ollama import Message, Router, owns_locks
 from routed_ollama.store import SQLiteStore
 from routed_ollama.testing import OllamaServer, ScriptedModel
 from routed_ollama.types import Outcome, OutcomeKind
@@ -527,3 +528,18 @@ def test_a_circuit_that_one_process_opened_the_others_know_and_one_of_them_tries
             each.kill()
         said = [each.communicate()[0].split() for each in followers]
         assert sorted(said) == [[], [], ["tried"]]
+
+
+@forks
+def test_a_fork_while_a_thread_holds_a_lock_of_what_the_child_uses_does_not_hold_the_child_up() -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+            owns_locks(self)
+
+    owner = Owner()
+    with owner.lock:
+        child = os.fork()
+        if not child:
+            os._exit(0 if owner.lock.acquire(timeout=5) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -9,6 +9,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from routed_ollama import _fork
 from routed_ollama.clients import ClientSettings
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Clients:
         self._sync: dict[str, Client] = {}
         self._async: dict[str, AsyncClient] = {}
         self._lock = threading.Lock()
+        _fork.owns_locks(self)
 
     def sync_client(self, host: str) -> Client:
         """Return the client for a server."""

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from routed_ollama import _fork
 from routed_ollama.analysis.tokens import estimate_prompt_tokens
 from routed_ollama.types import Candidate, Message
 
@@ -47,6 +48,7 @@ class Conversation:
         self.most = most
         self._turns: deque[Turn] = deque(turns, maxlen=most)
         self._lock = threading.Lock()
+        _fork.owns_locks(self)
 
     @property
     def turns(self) -> tuple[Turn, ...]:
