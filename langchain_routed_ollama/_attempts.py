@@ -188,13 +188,16 @@ def _whole(attempt: Attempt, answer: Answer) -> Answer:
 def send_stream(request: Request, attempt: Attempt, answer: Answer | None = None) -> Generator[ChatGenerationChunk]:
     """Ask an attempt's model for a stream. The end event comes before the last chunk is handed out."""
     answer = answer or Answer(joined)
-    with closing(_sent_stream(request, attempt, answer)) as chunks:
-        if not request.holds:
-            yield from chunks
-            return
+    chunks = _sent_stream(request, attempt, answer)
+    return _held(chunks, answer) if request.holds else chunks
+
+
+def _held(chunks: Generator[ChatGenerationChunk], answer: Answer) -> Generator[ChatGenerationChunk]:
+    """Hand out a whole answer's chunks, which may be others than came: a call that was written into the text."""
+    with closing(chunks):
         for _ in chunks:
             pass
-    yield from answer.chunks  # which may be others than came: a call that was written into the text
+    yield from answer.chunks
 
 
 def _sent_stream(request: Request, attempt: Attempt, answer: Answer) -> Generator[ChatGenerationChunk]:
@@ -214,16 +217,20 @@ def _sent_stream(request: Request, attempt: Attempt, answer: Answer) -> Generato
                 yield events.note(chunk)
 
 
-async def asend_stream(
+def asend_stream(
     request: Request, attempt: Attempt, answer: Answer | None = None
 ) -> AsyncGenerator[ChatGenerationChunk]:
     """Async form of ``send_stream``."""
     answer = answer or Answer(joined)
-    async with aclosing(_asent_stream(request, attempt, answer)) as chunks:
-        async for chunk in chunks:
-            if not request.holds:
-                yield chunk
-    for chunk in answer.chunks if request.holds else ():
+    chunks = _asent_stream(request, attempt, answer)
+    return _aheld(chunks, answer) if request.holds else chunks
+
+
+async def _aheld(chunks: AsyncGenerator[ChatGenerationChunk], answer: Answer) -> AsyncGenerator[ChatGenerationChunk]:
+    async with aclosing(chunks):
+        async for _ in chunks:
+            pass
+    for chunk in answer.chunks:
         yield chunk
 
 

@@ -310,11 +310,14 @@ async def asend(request: Request, attempt: Attempt) -> ChatResponse:
 
 def send_stream(request: Request, attempt: Attempt) -> Generator[ChatResponse]:
     """Ask an attempt's model for a stream. The end event comes before the last chunk is handed out."""
-    with closing(_sent_stream(request, attempt)) as chunks:
-        if request.holds:
-            yield from _at_once(list(chunks), request.tools)
-        else:
-            yield from chunks
+    chunks = _sent_stream(request, attempt)
+    return _held(chunks, request.tools) if request.holds else chunks
+
+
+def _held(chunks: Generator[ChatResponse], tools: OfferedTools | None) -> Generator[ChatResponse]:
+    with closing(chunks):
+        whole = list(chunks)
+    yield from _at_once(whole, tools)
 
 
 def _at_once(chunks: list[ChatResponse], tools: OfferedTools | None) -> list[ChatResponse]:
@@ -349,16 +352,16 @@ def _sent_stream(request: Request, attempt: Attempt) -> Generator[ChatResponse]:
         run.ended()
 
 
-async def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[ChatResponse]:
+def asend_stream(request: Request, attempt: Attempt) -> AsyncGenerator[ChatResponse]:
     """Async form of ``send_stream``."""
-    held: list[ChatResponse] = []
-    async with aclosing(_asent_stream(request, attempt)) as chunks:
-        async for chunk in chunks:
-            if request.holds:
-                held.append(chunk)
-            else:
-                yield chunk
-    for chunk in _at_once(held, request.tools) if held else ():
+    chunks = _asent_stream(request, attempt)
+    return _aheld(chunks, request.tools) if request.holds else chunks
+
+
+async def _aheld(chunks: AsyncGenerator[ChatResponse], tools: OfferedTools | None) -> AsyncGenerator[ChatResponse]:
+    async with aclosing(chunks):
+        whole = [chunk async for chunk in chunks]
+    for chunk in _at_once(whole, tools):
         yield chunk
 
 
