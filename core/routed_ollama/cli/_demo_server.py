@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -34,6 +34,11 @@ class Place:
     about: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     max_tokens: int = 96
+
+
+_CODE: Final = ("code_generation", "code_analysis")
+_ELSE: Final = ("reasoning", "creativity", "accuracy", "instruction_following")
+"""What the two names of the stand-in are declared to be good at."""
 
 
 @contextmanager
@@ -86,18 +91,18 @@ def _packaged(silence: str, cause: Exception | None) -> Iterator[Place]:
         models = find_demo_models(num_thread=1)
     except ImportError as error:
         raise RoutedOllamaError(f"{silence}, and no model stands in: {error}") from cause
-    coder = models[1].card.name
+    plain, coder = (model.card.name for model in models)
     with OllamaServer(models, max_loaded_models=1) as server:
         yield Place(
             server.url,
             packaged=True,
             why=(
                 f"{silence}, so a local server stands in for it, over a real but very small model: SmolLM2 with 135 "
-                "million parameters. It is there under two names: the second is told to write code, and declared to be "
-                "better at it, so that there is a choice to make. Both are the same weights: expect real answers, "
-                "not good ones."
+                "million parameters. It is there under two names: the second is told to write code and declared to be "
+                "better at it, the first at everything else, so that there is a choice to make. Both are the same "
+                "weights: expect real answers, not good ones."
             ),
             about={model.card.name: model.about for model in models},
-            config={"model_capabilities": {coder: {"code_generation": 0.4, "code_analysis": 0.4}}},
+            config={"model_capabilities": {coder: dict.fromkeys(_CODE, 0.4), plain: dict.fromkeys(_ELSE, 0.4)}},
             max_tokens=32,
         )
