@@ -219,6 +219,8 @@ class Knowledge:
             self._lost.add(candidate.host)
             self._enough = (None, None)
             self.circuits.failure(Candidate("", candidate.host))
+        elif not meaning.unwell:
+            self.circuits.success(candidate)
         elif meaning.blames_model:
             self.circuits.failure(candidate, at_once=meaning.opens)
         if kind is FailureKind.MISSING:

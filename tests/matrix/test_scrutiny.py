@@ -108,6 +108,17 @@ def test_who_declines_what_is_harmless_is_passed_over_and_it_is_told(column, pat
     assert first["error"].startswith("RefusedAnswerError: bad:1b declines")
 
 
+def test_a_model_that_declines_again_and_again_is_well_all_the_same():
+    with OllamaServer(both(bad={"reply": DECLINED}, good={})) as server:
+        router = Router(base_url=server.url, store="memory", config={"health": {"interval": 0}, **SILENT})
+        llm = LangChain().make(router, models=[BAD, GOOD], model=BAD)
+        for number in range(8):
+            answer = llm.invoke(f"{PLAINLY.said[0]} {number}", model=BAD)
+            assert answer.response_metadata["routing"]["model"] == GOOD
+        assert router.health_check_all_models()[BAD] != "unhealthy"
+        assert len(asked(server)) == 16
+
+
 @cells
 def test_nobody_else_is_there_so_a_refusal_is_handed_out_as_the_plain_class_does(column, path):
     with OllamaServer(both(bad={"reply": DECLINED})) as server:

@@ -60,6 +60,8 @@ class Meaning:
     """Whether another model is asked."""
     blames_model: bool = True
     """Whether it counts in the model's record and circuit."""
+    unwell: bool = True
+    """Whether it says that the model does not work; a refusal is an answer all the same, and no reason to let it rest."""
     opens: bool = False
     """Whether one such failure is enough to open the circuit."""
     blames_host: bool = False
@@ -95,7 +97,7 @@ MEANINGS: dict[FailureKind, Meaning] = {
     FailureKind.EMPTY: Meaning(),
     FailureKind.INVALID: Meaning(),
     FailureKind.REPEATING: Meaning(),
-    FailureKind.REFUSED: Meaning(),
+    FailureKind.REFUSED: Meaning(unwell=False),
     FailureKind.GARBLED: Meaning(),
 }
 
