@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from routed_ollama._knowledge import Knowledge
+from routed_ollama._own_types import OwnTaskTypes
 from routed_ollama._views import Scope
 from routed_ollama._waiting import Turn
 from routed_ollama.analysis import analyze
@@ -105,6 +106,7 @@ def decide(
     hints: Hints,
     *,
     timeouts: Timeouts,
+    own: OwnTaskTypes,
 ) -> AttemptPlan:
     """Return the attempt plan for a request.
 
@@ -116,7 +118,7 @@ def decide(
     task = analyze(
         messages,
         needs=hints.needs,
-        task_type=hints.task_type,
+        task_type=hints.task_type or own.of(messages),
         extra_tokens=hints.extra_tokens,
         max_output_tokens=hints.max_output_tokens,
     )

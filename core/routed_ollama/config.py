@@ -75,6 +75,14 @@ def _address(value: str) -> str:
     return value
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"must be a regular expression ({error})") from None
+    return value
+
+
 _Task = _enum_by_name(TaskType)
 _Capability = _enum_by_name(ModelCapability)
 _Number = Annotated[float, BeforeValidator(_no_flag), Field(allow_inf_nan=False)]
@@ -83,6 +91,7 @@ _Share = Annotated[_Number, Field(ge=0.0, le=1.0)]
 _Positive = Annotated[_Number, Field(gt=0.0)]
 _NotNegative = Annotated[_Number, Field(ge=0.0)]
 _Name = Annotated[str, Field(min_length=1)]
+_Pattern = Annotated[_Name, AfterValidator(_pattern)]
 _Phase = Literal[
     "connect",
     "load",
@@ -170,6 +179,8 @@ class RouterConfig(_Section):
 
     Attributes:
         task_specific_models: models that lead for a task, in their order.
+        task_rules: patterns (regular expressions, in any case) by task type: what is asked for where one of them is
+            found in the request. The first that is found decides.
         model_capabilities: what a model is good at: a list of names, or names with values from 0 to 1.
         hosts: base URLs of Ollama servers; empty means ``OLLAMA_HOST``, else loopback port 11434.
         store: ``"memory"``, a path, a URL; None for the file in the user's state folder.
@@ -181,6 +192,7 @@ class RouterConfig(_Section):
     """
 
     task_specific_models: dict[_Task, list[_Name]] = Field(default_factory=dict)  # type: ignore[valid-type]
+    task_rules: dict[_Task, list[_Pattern]] = Field(default_factory=dict)  # type: ignore[valid-type]
     model_capabilities: dict[_Name, Annotated[dict[_Capability, _Share], BeforeValidator(_values)]] = Field(  # type: ignore[valid-type]
         default_factory=dict
     )

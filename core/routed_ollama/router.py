@@ -19,6 +19,7 @@ from routed_ollama._arguments import check_figure, checked_name, checked_scope, 
 from routed_ollama._decision import Hints, decide, hints_of
 from routed_ollama._knowledge import Clock, Knowledge
 from routed_ollama._life import Closing
+from routed_ollama._own_types import Classifier, OwnTaskTypes
 from routed_ollama._views import Scope
 from routed_ollama.catalog import Catalog, with_tag
 from routed_ollama.clients import ClientSettings
@@ -64,6 +65,9 @@ class Router(Closing):
         mid_stream: ``"continue"`` or ``"raise"``: what to do when a model fails in mid-answer.
         max_attempts: models asked at most for one request; None for all.
         timeouts: bounds by phase in seconds: a ``Timeouts`` or such a mapping.
+        classifier: says what a conversation asks for, as a ``TaskType`` or its name; None, or an error, which is a
+            warning, leaves it to ``task_rules`` of the configuration and the analysis. A hint with the request is
+            stronger. Where routers are pickled it must be a function that can be.
         client: makes the HTTP client for a host; adapters pass the user's own settings.
         clock: for tests.
 
@@ -89,6 +93,7 @@ class Router(Closing):
         mid_stream: MidStream | None = None,
         max_attempts: int | None = None,
         timeouts: Timeouts | Mapping[str, Any] | float | None = None,
+        classifier: Classifier | None = None,
         client: Callable[..., httpx.Client] = _client,
         clock: Clock = time,
     ) -> None:
@@ -101,6 +106,7 @@ class Router(Closing):
         self._id = uuid.uuid4().hex
         self._models = checked_scope(models)
         self._clock = clock
+        self._own_types = OwnTaskTypes(settings.task_rules, classifier)
         kept = open_store(store if store is not None else settings.store)
         urls = list(hosts or ([base_url] if base_url else settings.hosts or [default_host()]))
         catalog = Catalog(
@@ -139,6 +145,7 @@ class Router(Closing):
             "config": self.config,
             "store": known.store.location if known.store.persistent else "memory",
             "timeouts": self.timeouts,
+            "classifier": self._own_types.classifier,
         }
         return (_rebuild, (self._models, known.offline, kwargs))
 
@@ -199,7 +206,7 @@ class Router(Closing):
         return self._decide(messages, scope, hints_of(hints))
 
     def _decide(self, messages: Sequence[Message], scope: Scope | None, hints: Hints) -> AttemptPlan:
-        return decide(self._known, self.config, messages, scope, hints, timeouts=self.timeouts)
+        return decide(self._known, self.config, messages, scope, hints, timeouts=self.timeouts, own=self._own_types)
 
     def add_host(self, url: str, client: Callable[..., httpx.Client] = _client) -> str:
         """Take a further server in and return its URL in the form in which hosts are compared."""

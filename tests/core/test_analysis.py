@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routed_ollama.analysis import analyze, estimate_tokens
+from routed_ollama.analysis import analyze, estimate_tokens, learned
 from routed_ollama.analysis.tokens import estimate_prompt_tokens
 from routed_ollama.types import Complexity, Message, ModelCapability, Needs, TaskCharacteristics, TaskType
+
+PROMPTS = Path(__file__).parents[1] / "benchmarks" / "prompts"
 
 
 def ask(text: str, **options: object) -> TaskCharacteristics:
@@ -57,23 +61,35 @@ def test_a_task_type_that_the_caller_names_is_believed():
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "expected"),
     [
-        "これは何ですか。教えてください",
-        "¿Cuál es la capital de Francia y por qué es tan famosa?",
-        "Какой сегодня день?",
+        ("これは何ですか。教えてください", TaskType.GENERAL),
+        ("¿Cuál es la capital de Francia y por qué es tan famosa?", TaskType.GENERAL),
+        ("Какой сегодня день?", TaskType.GENERAL),
+        ("Schreibe eine Python-Funktion, die eine Liste sortiert", TaskType.CODING),
+        ("Écris des tests unitaires pour cette classe PHP", TaskType.TESTING),
+        ("Mi aplicación se cierra con un error al iniciar, ¿por qué?", TaskType.DEBUGGING),
+        ("帮我写一份三个月的学习计划", TaskType.PLANNING),
+        ("このアンケート結果を分析してください", TaskType.ANALYSIS),
+        ("Schreib eine README für dieses Projekt", TaskType.DOCUMENTATION),
+        ("Faut-il découper notre monolithe en microservices ?", TaskType.ARCHITECTURE),
     ],
 )
-def test_another_language_is_general_and_unsure_rather_than_nonsense(text):
+def test_other_languages_are_understood_too(text, expected):
+    assert ask(text).task_type is expected
+
+
+@pytest.mark.parametrize("text", ["", "   ", "😀😀😀", "\x00\x01\x02", "\ud800\udc00\ud800", "....", "ß" * 3])
+def test_a_text_that_says_nothing_is_general_and_unsure(text):
     task = ask(text)
     assert task.task_type is TaskType.GENERAL
-    assert task.confidence <= 0.3
+    assert task.confidence < 0.9
 
 
 def test_code_and_tracebacks_are_recognised_in_any_language():
     trace = 'エラーが出ます\n```\nTraceback (most recent call last):\n  File "a.py", line 1\nTypeError: x\n```'
     assert ask(trace).task_type is TaskType.DEBUGGING
-    assert ask("この関数を直して\n```python\ndef f(x): return x\n```").task_type is TaskType.CODING
+    assert ask("Schreibe diese Funktion um\n```python\ndef f(x): return x\n```").task_type is TaskType.CODING
 
 
 def test_a_curly_apostrophe_is_an_apostrophe():
@@ -81,6 +97,41 @@ def test_a_curly_apostrophe_is_an_apostrophe():
     curly = straight.replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
     assert ask(straight).task_type is ask(curly).task_type is TaskType.DEBUGGING
     assert ask(straight).confidence == ask(curly).confidence
+
+
+def test_text_alone_is_a_message_of_the_user():
+    assert analyze("Write pytest tests for parser.py") == ask("Write pytest tests for parser.py")
+
+
+def test_a_role_that_nobody_knows_does_no_harm():
+    assert analyze([Message("narrator", "Write pytest tests")]).task_type is TaskType.TESTING
+
+
+def right(name):
+    """Share of the prompts whose task type is found, and those of each task type, by names of files."""
+    found = {}
+    for path in PROMPTS.glob(f"check/{name}"):
+        rows = [json.loads(line) for line in path.open(encoding="utf-8")]
+        hits = sum(ask(row["prompt"]).task_type.value == row["task_type"] for row in rows)
+        found[path.stem] = hits / len(rows)
+    return found
+
+
+def test_prompts_that_nothing_was_fitted_to_are_understood_as_most_people_write_them():
+    found = right("*-plain.jsonl")
+    assert len(found) == len(TaskType)
+    assert min(found.values()) > 0.85, found
+
+
+def test_prompts_that_avoid_the_obvious_words_are_understood_more_often_than_not():
+    found = {name: share for name, share in right("*.jsonl").items() if not name.endswith("-plain")}
+    assert len(found) == len(TaskType)
+    assert min(found.values()) > 0.5, found
+
+
+def test_what_is_shipped_of_it_is_small():
+    shipped = Path(learned.__file__).with_name("task_types.txt")
+    assert shipped.stat().st_size < 300_000
 
 
 def test_the_last_message_of_the_user_decides():

@@ -16,7 +16,7 @@ from routed_ollama.analysis.task_type import Verdict, classify
 from routed_ollama.analysis.tokens import estimate_prompt_tokens, estimate_tokens
 from routed_ollama.types import Message, Needs, TaskCharacteristics, TaskType
 
-__all__ = ["analyze", "estimate_tokens"]
+__all__ = ["analyze", "estimate_tokens", "request_of"]
 
 _EARLIER: Final = 600
 """Characters looked at of a system message and of each earlier message of the user."""
@@ -25,7 +25,7 @@ _EMPTY: Final = Message("user")
 
 
 def analyze(
-    messages: Sequence[Message],
+    messages: str | Sequence[Message],
     *,
     needs: Needs = Needs(),  # noqa: B008  # frozen, so it can be shared
     task_type: TaskType | None = None,
@@ -37,7 +37,7 @@ def analyze(
     The last message of the user decides; a system message and what the user said before are weak hints.
 
     Args:
-        messages: The conversation, oldest message first; may be empty.
+        messages: The conversation, oldest message first; may be empty. Text is one message of the user.
         needs: What the request cannot do without; images in the messages add ``vision``.
         task_type: The task type, where the caller knows it; it is believed.
         extra_tokens: Tokens of what is sent beside the messages: tools, schemas.
@@ -47,10 +47,12 @@ def analyze(
         The characteristics.
 
     Example:
-        >>> task = analyze([Message("user", "Write a Python function that reverses a string")])
+        >>> task = analyze("Write a Python function that reverses a string")
         >>> task.task_type.value, task.complexity.value
         ('coding', 'low')
     """
+    if isinstance(messages, str):
+        messages = [Message("user", messages)]
     position, last = _last_request(messages)
     reading = read(last.content)
     if task_type is None:
@@ -77,6 +79,16 @@ def analyze(
         needs=needs,
         capabilities=weigh(verdict.task_type, requirements, complexity),
     )
+
+
+def request_of(messages: Sequence[Message]) -> str:
+    """Return the text that decides what a conversation asks for: the user's last message that says something.
+
+    Example:
+        >>> request_of([Message("user", "Fix it"), Message("assistant", "How?"), Message("user", "")])
+        'Fix it'
+    """
+    return _last_request(messages)[1].content
 
 
 def _last_request(messages: Sequence[Message]) -> tuple[int, Message]:

@@ -31,6 +31,10 @@ _SEPARATORS: Final = bytes(
 _FILE_NAME: Final = re.compile(
     r"\.(?:py|pyx?|js|mjs|tsx?|jsx|java|kt|go|rs|rb|php|cs|cpp|hpp|swift|sql|sh|ps1|html|vue)\b"
 )
+_WORD: Final = re.compile(r"[^\W_]+(?:[+#]+|(?:[.-][^\W_]+)*)?")
+_UNSPACED: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
+"""Runs of Japanese, Chinese and Korean characters."""
+_FIRST_UNSPACED: Final = "\u3040"
 _ERROR_TRACES: Final = ("rror: ", "rror[E", "rror CS", "rror TS")
 _OTHER_TRACES: Final = ("xception: ", "Traceback (most", "\n    at ", "\n\tat ", "panicked at", "egmentation fault")
 """What tracebacks, compilers and crashed programs print."""
@@ -49,7 +53,9 @@ class Reading(NamedTuple):
     text: str
     """The window that was read, as written."""
     prose: list[str]
-    """Its words in order, lower case, without fenced code."""
+    """Its words in order, lower case, without fenced code; of ASCII alone."""
+    words: list[str]
+    """The same in any script; of those that are written without spaces, each pair of characters."""
     hits: frozenset[str]
     """Those of its words that are listened for."""
     ask: frozenset[str]
@@ -87,6 +93,7 @@ def read(text: str) -> Reading:
     return Reading(
         text=text,
         prose=prose,
+        words=prose if prose_text.isascii() else _in_any_script(prose_text),
         hits=hits,
         ask=hits.intersection(head + tail),
         fences=fences,
@@ -114,6 +121,19 @@ def _split(text: str) -> list[str]:
     if "." in raw:
         raw = raw.replace(". ", " ").rstrip(" .")
     return raw.split()
+
+
+def _in_any_script(text: str) -> list[str]:
+    """Return the words of a text that is not ASCII."""
+    plain = text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "").replace("'", "")
+    words = _WORD.findall(_UNSPACED.sub(r" \g<0> ", plain))
+    found = []
+    for word in words:
+        if word >= _FIRST_UNSPACED and _UNSPACED.match(word):
+            found += [word[at : at + 2] for at in range(len(word) - 1)] or [word]
+        else:
+            found.append(word)
+    return found
 
 
 def _may_be_english(text: str, count: int, hits: frozenset[str]) -> bool:

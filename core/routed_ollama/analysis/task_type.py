@@ -1,28 +1,27 @@
 """What a prompt asks for, and how sure that is. Law: evidence is added up per task type, and the strongest one wins.
 
-The points are rules of thumb of our own. They speak in units in which 1 is a fair hint, 2 a strong one; GENERAL has a
-head start that other types must beat, because leaving it for a weak hint does more harm than staying.
+Two kinds of evidence, in the same units: what words in any language say (``learned``), and rules of thumb of our own
+over an English text, in which 1 is a fair hint, 2 a strong one, and GENERAL has a head start that other types must
+beat, because leaving it for a weak hint does more harm than staying. The rules know what people usually say; what was
+learned knows how else it can be said.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from routed_ollama.analysis import words as w
+from routed_ollama.analysis.learned import learned, learned_points
 from routed_ollama.analysis.reading import Reading
 from routed_ollama.types import TaskType
 
-__all__ = ["Verdict", "classify"]
+__all__ = ["Verdict", "classify", "rule_points"]
 
 _HEAD_START: Final = 1.3
 _CONTEXT: Final = 0.3
 """How much what was said earlier counts beside the last message."""
-_FOREIGN: Final = 0.5
-"""How much words count in a text that is not English, where they may mean something else."""
-_DOUBT: Final = 0.8
-"""Points of an unknown other type: keeps the confidence of a single weak hint low."""
-_FOREIGN_CONFIDENCE: Final = 0.3
-"""The most confidence a type can have that was taken from the words of a text in another language."""
 
 
 class Verdict(NamedTuple):
@@ -42,18 +41,34 @@ def classify(reading: Reading, context: Reading | None = None) -> Verdict:
     Returns:
         The task type with its confidence.
     """
-    points = _points(reading)
+    if not (reading.words or reading.code or reading.traceback):
+        return Verdict(TaskType.GENERAL, 0.0)
+    points = _evidence(reading)
     if context is not None:
-        for task, earlier in _points(context).items():
+        for task, earlier in _evidence(context).items():
             points[task] += _CONTEXT * earlier
-    marked = reading.code or reading.traceback
-    if not reading.english and not marked:
-        points = {task: value if task is TaskType.GENERAL else _FOREIGN * value for task, value in points.items()}
-    best, second = sorted(points, key=points.__getitem__, reverse=True)[:2]
-    confidence = points[best] / (points[best] + max(points[second], 0.0) + _DOUBT)
-    if not reading.english and not marked:
-        confidence = min(confidence, _FOREIGN_CONFIDENCE)
-    return Verdict(best, round(confidence, 3) if reading.prose or marked else 0.0)
+    best = max(points, key=points.__getitem__)
+    return Verdict(best, round(_share(points[best], points.values()), 3))
+
+
+def _evidence(reading: Reading) -> dict[TaskType, float]:
+    points, share = learned_points(reading), learned().rules
+    for task, more in rule_points(reading).items():
+        points[task] += share * more
+    return points
+
+
+def _share(best: float, points: Iterable[float]) -> float:
+    """Return the probability of the best, 0..1."""
+    sharpness = learned().sharpness
+    return 1.0 / sum(math.exp(sharpness * (each - best)) for each in points)
+
+
+def rule_points(reading: Reading) -> dict[TaskType, float]:
+    """Return what the rules say; nothing of a text in another language, where the same words mean something else."""
+    if reading.english or reading.code or reading.traceback:
+        return _points(reading)
+    return dict.fromkeys(TaskType, 0.0)
 
 
 def _points(r: Reading) -> dict[TaskType, float]:

@@ -61,7 +61,7 @@ class Meaning:
     blames_model: bool = True
     """Whether it counts in the model's record and circuit."""
     unwell: bool = True
-    """Whether it says that the model does not work; a refusal is an answer all the same, and no reason to let it rest."""
+    """Whether it says that the model does not work; a refusal is an answer all the same, and no reason for a rest."""
     opens: bool = False
     """Whether one such failure is enough to open the circuit."""
     blames_host: bool = False
