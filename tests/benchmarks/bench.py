@@ -63,7 +63,7 @@ def decision(url: str, store: Path, rounds: int) -> Row:
     """Analysis and scoring of 20 models, for prompts of about 500 tokens."""
     from routed_ollama import Message, Router
 
-    router = Router(base_url=url, store=store)
+    router = Router(MODELS, base_url=url, store=store)
     messages = [[Message("user", prompt(number, 420))] for number in range(rounds + 1)]
     count = len(router.recommend_model(messages[-1]).scores)
     times = []

@@ -5,10 +5,11 @@
 Reads the prompts in ``prompts/fit``, written for this project, and nothing else; what comes out is measured on
 ``prompts/check``, which nothing is fitted to, and by ``make eval`` on prompts of other people.
 
-Every part of a text (``routed_ollama.analysis.learned.parts``) that occurs in two prompts or more is a feature: 1 where
-it occurs, times its inverse document frequency, all divided by the text's norm. On these a softmax regression is
-fitted: squared weights against log loss, in which each task type counts the same. The weights that matter least are
-left out until the file is small enough; the others are rounded to 255 steps. There is no chance in it.
+Every part of a text (``routed_ollama.analysis.learned.parts``) that occurs in two prompts or more is a feature: in how
+many words of the text it occurs, times its inverse document frequency, all divided by the text's norm. On these a
+softmax regression is fitted: squared weights against log loss, in which each task type counts the same. The weights
+that matter least are left out until the file is small enough; the others are rounded to 255 steps. There is no chance
+in it.
 """
 
 # ruff: noqa: T201 (a script is there to print)
@@ -73,7 +74,7 @@ def main() -> None:
 def fit(prompts: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, float], Any, Any]:
     """Return the features with their inverse document frequencies, and weights and bias by task type."""
     texts = [sorted(parts(read(prompt))) for prompt in prompts]
-    counts = Counter(part for text in texts for part in text)
+    counts = Counter(part for text in texts for part in set(text))
     names = sorted(name for name, count in counts.items() if count >= LEAST)
     rarity = {name: float(np.log((1 + len(texts)) / (1 + counts[name])) + 1) for name in names}
     sparse = _sparse(texts, {name: at for at, name in enumerate(names)}, rarity)
@@ -123,11 +124,11 @@ def points(fitted: tuple[dict[str, float], Any, Any], prompts: Sequence[str]) ->
 def _sparse(texts: Iterable[Sequence[str]], places: dict[str, int], rarity: dict[str, float]) -> Sparse:
     rows, columns, values = [], [], []
     for row, text in enumerate(texts):
-        known = [part for part in text if part in places]
-        norm = sum(rarity[part] ** 2 for part in known) ** 0.5 or 1.0
+        known = Counter(part for part in text if part in places)
+        norm = sum(count * rarity[part] ** 2 for part, count in known.items()) ** 0.5 or 1.0
         rows += [row] * len(known)
         columns += [places[part] for part in known]
-        values += [rarity[part] / norm for part in known]
+        values += [count * rarity[part] / norm for part, count in known.items()]
     return np.array(rows), np.array(columns), np.array(values)
 
 
