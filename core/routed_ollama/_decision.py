@@ -138,10 +138,14 @@ def decide(
     infos = {view.info.candidate: view for view in views}
     if not config.routing.learn:  # the same choice, whatever was loaded or is busy
         views = [view._replace(resident=None, in_flight=0) for view in views]
+    elif known.explorer.due(known.history.judgements):
+        settings = replace(settings, explore=True)
     request_id = f"{_IDS.getrandbits(128):032x}"
     ranking = score_models(views, task, settings, known.history, request_id=request_id, began=began)
     if not ranking.scores:
         raise _nobody(known, scope or (*((preferred,) if preferred else ()), *first) or None, ranking)
+    if config.routing.learn:
+        known.history.asked(ranking)
     alone = len({s.candidate.host for s in ranking.scores}) == 1
     plan = AttemptPlan(
         [Choice(infos[s.candidate].info, infos[s.candidate].resident) for s in ranking.scores],

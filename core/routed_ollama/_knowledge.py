@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 from routed_ollama import _fork
+from routed_ollama._learning import Explorer
 from routed_ollama._views import InFlight, Scope, Views
 from routed_ollama._waiting import Waits
 from routed_ollama.catalog import Catalog, HostView
@@ -73,6 +74,7 @@ class Knowledge:
         self.store = store
         self.offline = offline
         self.history = PerformanceHistory(clock.time)
+        self.explorer = Explorer(config.routing.explore)
         self._shares = store.persistent and not offline
         self.sharing = HealthMonitor(self._share, SHARE_SECONDS, "routed-ollama-share", at_end=self._leave)
         self.circuits = CircuitBoard(
@@ -193,8 +195,13 @@ class Knowledge:
             return min(window, info.context_length or window)
         return SERVER_DEFAULT
 
-    def record(self, outcome: Outcome) -> None:
-        """Learn what became of an attempt: history, circuits and store. Never raises for what it is told."""
+    def record(self, outcome: Outcome, *, person: bool = False) -> None:
+        """Learn what became of an attempt: history, circuits and store. Never raises for what it is told.
+
+        Args:
+            outcome: what became of it.
+            person: whether somebody judged its quality; else the heuristics did.
+        """
         self.warm_up()  # first, or what is stored now would be learned twice, and what was stored be overwritten
         candidate = Candidate(outcome.model, outcome.host)
         kind = _kind(outcome.failure)
@@ -210,7 +217,7 @@ class Knowledge:
             if not MEANINGS[kind].blames_model:
                 return
         if self._config.routing.learn and outcome.kind is not OutcomeKind.CANCELLED:
-            self.history.record(outcome)
+            self.history.record(outcome, person=person)
             self.store.record(outcome)
 
     def _blame(self, candidate: Candidate, kind: FailureKind) -> None:

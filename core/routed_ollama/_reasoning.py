@@ -9,6 +9,7 @@ from routed_ollama.types import ModelScore, Prediction, Refusal, TaskCharacteris
 
 ANSWERING: Final = "is answering this conversation"
 AS_ASKED: Final = "comes first, as asked"
+EXPLORED: Final = "is tried now and then, to learn how good it is"
 PREFERRED: Final = "the preferred model"
 
 _BETTER: Final = {
@@ -47,8 +48,8 @@ def sentence(ranked: Sequence[ModelScore], task: TaskCharacteristics, decisive: 
     Args:
         ranked: the ranking, best first; not empty.
         task: the request.
-        decisive: what decided: ``sole``, ``first``, ``leading``, ``preference``, ``order``, or the part of the score
-            that put the first before the second.
+        decisive: what decided: ``sole``, ``explored``, ``first``, ``leading``, ``preference``, ``order``, or the
+            part of the score that put the first before the second.
         panic: whether every model is unwell and tried all the same.
 
     Example:
@@ -61,6 +62,8 @@ def sentence(ranked: Sequence[ModelScore], task: TaskCharacteristics, decisive: 
     text = f"{ranked[0].candidate.model} for this {kind} prompt of {complexity} complexity: it "
     if decisive == "sole":
         text += "is the only model that can serve it"
+    elif decisive == "explored":
+        text += EXPLORED
     elif decisive == "first":
         text += ANSWERING if ANSWERING in ranked[0].notes else AS_ASKED
     elif decisive == "leading":

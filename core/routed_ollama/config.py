@@ -139,6 +139,10 @@ class RoutingConfig(_Section):
     either case."""
     learn: bool = True
     """False freezes the history: nothing is recorded, so the same request gives the same choice."""
+    explore: _Share = 0.06
+    """Share of decisions, at first, at which a model may be tried that judgements might show to be the better one: one
+    that is expected to be nearly as good and not much slower. It halves as judgements come (after 1,000, after 3,000),
+    and without judgements nothing is tried. 0 turns it off; ``learn: false`` does, too."""
     memory_share: Annotated[_Positive, Field(le=4.0)] = 0.9
     """Models larger than this share of a local host's memory are left out, unless named."""
 

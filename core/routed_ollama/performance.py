@@ -3,93 +3,63 @@
 Expected time = wait (requests in flight) + load (if not in memory) + prompt tokens / prefill rate
 + expected output / decode rate. Every figure is learned per model and host and shrunk toward a prior while
 observations are few; old observations fade. Rates are ratios of sums (all tokens by all seconds), so that a short
-answer cannot outweigh a long one.
+answer cannot outweigh a long one. How good an answer will be is learned in ``_learning``.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from routed_ollama._learning import MARKS_OF_PRIOR, Learnt, Marks
+from routed_ollama._rates import (
+    FADE,
+    PRIOR_PREFILL,
+    PRIOR_RATE_WEIGHT,
+    Faded,
+    Rate,
+    prior_decode_rate,
+    prior_load_seconds,
+)
 from routed_ollama.types import (
     Candidate,
     Grounds,
+    ModelCapability,
     ModelInfo,
     ModelPerformance,
     Outcome,
     OutcomeKind,
     Prediction,
+    Recommendation,
     TaskCharacteristics,
     TaskType,
 )
 
-FADE: Final = 0.98
-"""Weight that an observation keeps when the next one comes: about the last 50 count."""
+__all__ = (
+    "FADE",
+    "PRIOR_QUALITY_WEIGHT",
+    "PRIOR_RATE_WEIGHT",
+    "PRIOR_SUCCESS",
+    "PRIOR_SUCCESS_WEIGHT",
+    "Faded",
+    "PerformanceHistory",
+    "prior_decode_rate",
+    "prior_load_seconds",
+)
 
 PRIOR_SUCCESS: Final = 0.99
 """An untried model is expected to answer. Were it expected to fail more often than others do, the first successes of
 whatever was tried first would keep it there."""
 PRIOR_SUCCESS_WEIGHT: Final = 4.0
-PRIOR_QUALITY_WEIGHT: Final = 5.0
-PRIOR_RATE_WEIGHT: Final = 1.5
-"""Observations that the prior of a rate is worth. Small: a machine's speed is quickly known."""
-
-# Priors of speed come from one machine's measurement (SmolLM2, 135M parameters, one CPU thread: 42 tok/s
-# decode, 150 tok/s prefill, 100 MB/s load), scaled with size as memory bandwidth does, and from the design's default
-# of 50 tok/s prefill. They only have to order models by size: the machine's own figures replace them at once.
-PRIOR_PREFILL: Final = 50.0
-"""Tokens per second."""
-_DECODE_AT_1B: Final = 12.0
-_LOAD_BASE: Final = 0.5
-_LOAD_BYTES_PER_SECOND: Final = 250e6
+PRIOR_QUALITY_WEIGHT: Final = MARKS_OF_PRIOR
 _WORTH_TELLING: Final = 0.05
 """Share by which a machine's speed must change before every other model's prediction is worked out anew."""
 RESIDENT_LOAD: Final = 0.3
 """Seconds; a resident model's ``load_duration`` is 0.05 to 0.25 (recordings), so less than this is no load."""
-
-
-@dataclass(slots=True)
-class Faded:
-    """A mean whose old observations fade."""
-
-    total: float = 0.0
-    weight: float = 0.0
-
-    def add(self, value: float) -> None:
-        """Take an observation."""
-        self.total = self.total * FADE + value
-        self.weight = self.weight * FADE + 1.0
-
-    def mean(self, prior: float, prior_weight: float) -> float:
-        """Return the mean, shrunk toward ``prior`` as if that had been seen ``prior_weight`` times."""
-        weight = self.weight + prior_weight
-        return (self.total + prior * prior_weight) / weight if weight else prior
-
-
-@dataclass(slots=True)
-class Rate:
-    """Tokens by seconds, faded, with the number of observations behind it."""
-
-    tokens: float = 0.0
-    seconds: float = 0.0
-    samples: float = 0.0
-
-    def add(self, tokens: float, seconds: float) -> None:
-        """Take an observation."""
-        self.tokens = self.tokens * FADE + tokens
-        self.seconds = self.seconds * FADE + seconds
-        self.samples = self.samples * FADE + 1.0
-
-    def per_second(self, prior: float) -> float:
-        """Return tokens per second, shrunk toward ``prior``."""
-        if not self.seconds:
-            return prior
-        share = self.samples / (self.samples + PRIOR_RATE_WEIGHT)
-        return share * (self.tokens / self.seconds) + (1.0 - share) * prior
 
 
 @dataclass(slots=True)
@@ -121,28 +91,23 @@ class _Rates(NamedTuple):
     prefill: float
     load: float
     success: float
-    quality: float
-    quality_weight: float
     samples: float
-    grounds: Grounds
+    by_task: dict[TaskType, tuple[float, Learnt, Grounds]]
+    """Success rate, what marks told, and the observations, for each task type that was asked for."""
 
 
+class _Asked(NamedTuple):
+    """A request that may still be judged."""
+
+    task_type: TaskType
+    priors: tuple[tuple[Candidate, float], ...]
+    """Those most likely to answer, the first one first, with the prior of each for this request."""
+
+
+_MOST_ASKED: Final = 10_000
+"""Requests that wait for a judgement: it comes soon or never."""
+_LIKELY: Final = 3
 _NO_RECORD: Final = _Record()
-
-
-def prior_decode_rate(parameters: float) -> float:
-    """Return the tokens per second to expect of a model of that many billion parameters, before any was seen.
-
-    Example:
-        >>> prior_decode_rate(1.0) > prior_decode_rate(8.0) > prior_decode_rate(70.0)
-        True
-    """
-    return float(_DECODE_AT_1B / max(parameters or 7.0, 0.1) ** 0.75)
-
-
-def prior_load_seconds(size: int) -> float:
-    """Return the seconds to expect for loading that many bytes, before any load was seen."""
-    return _LOAD_BASE + (size or 4_000_000_000) / _LOAD_BYTES_PER_SECOND
 
 
 class PerformanceHistory:
@@ -163,13 +128,21 @@ class PerformanceHistory:
         self._lock = threading.Lock()
         self._records: dict[Candidate, _Record] = {}
         self._speedups: dict[str, Faded] = {}
-        self._answers: dict[str, tuple[Candidate, TaskType]] = {}
+        self._marks = Marks()
+        self._asked: OrderedDict[str, _Asked] = OrderedDict()
+        self._answers: OrderedDict[str, tuple[Candidate, TaskType]] = OrderedDict()
+        self._judged: OrderedDict[str, float] = OrderedDict()
         self._rates: dict[Candidate, _Rates] = {}
         self.version = 0
         """Changes when some model's ``recent_success`` does."""
 
-    def record(self, outcome: Outcome) -> None:
-        """Learn from an outcome. A cancelled one leaves no trace in success, quality or times."""
+    def record(self, outcome: Outcome, *, person: bool = False) -> None:
+        """Learn from an outcome. A cancelled one leaves no trace in success, quality or times.
+
+        Args:
+            outcome: what became of an attempt.
+            person: whether somebody judged its quality; else the heuristics did, which find failures alone.
+        """
         if outcome.kind is OutcomeKind.CANCELLED:
             return
         with self._lock:
@@ -180,34 +153,73 @@ class PerformanceHistory:
             for task in tasks:
                 _learn_task(task, outcome)
             _learn_speed(record, outcome)
+            if outcome.quality is not None and outcome.kind is OutcomeKind.OK:
+                mark = outcome.quality / 10.0
+                self._marks.learn(candidate, outcome.task_type, mark, expected=None, person=person)
             self._rates.pop(candidate, None)
             if record.recent_success != steady:
                 self.version += 1
             if outcome.request_id and outcome.kind is OutcomeKind.OK:
-                self._remember_answer(outcome)
+                _keep(self._answers, str(outcome.request_id), (candidate, outcome.task_type))
 
     def replay(self, outcomes: Iterable[Outcome]) -> None:
         """Learn from outcomes of earlier processes, oldest first."""
         for outcome in outcomes:
             self.record(outcome)
 
-    def _remember_answer(self, outcome: Outcome) -> None:
-        if len(self._answers) >= 10_000:  # noqa: PLR2004 (feedback comes soon or never)
-            self._answers.pop(next(iter(self._answers)))
-        self._answers[str(outcome.request_id)] = (Candidate(outcome.model, outcome.host), outcome.task_type)
+    def asked(self, recommendation: Recommendation) -> None:
+        """Remember a request that may be judged: its task type and who may answer it, nothing of its text."""
+        scores = recommendation.scores[:_LIKELY]
+        priors = tuple([(s.candidate, _prior(s.capability, s.prediction)) for s in scores])
+        with self._lock:
+            _keep(self._asked, recommendation.request_id, _Asked(recommendation.task.task_type, priors))
 
     def feedback(self, request_id: str, quality: float) -> bool:
-        """Learn a person's judgement (0 to 10) of an answer; False when this process does not know the request."""
-        found = self._answers.get(request_id)
-        if found is None:
-            return False
-        candidate, task_type = found
+        """Learn a person's judgement (0 to 10) of an answer; False when this process does not know the request.
+
+        It is of the model that answered, or of the recommended one where nobody told who did. A later judgement of the
+        same answer takes the place of the earlier.
+        """
         with self._lock:
-            record = self._records[candidate]
-            record.overall.quality.add(quality)
-            record.tasks[task_type].quality.add(quality)
+            asked, answered = self._asked.get(request_id), self._answers.get(request_id)
+            if asked is None and answered is None:
+                return False
+            priors = dict(asked.priors) if asked is not None else {}
+            if answered is not None:
+                candidate, task_type = answered
+            elif asked is not None and priors:
+                candidate, task_type = asked.priors[0][0], asked.task_type
+            else:
+                return False
+            earlier = self._judged.get(request_id)
+            _keep(self._judged, request_id, quality)
+            record = self._records.setdefault(candidate, _Record())
+            for part in (record.overall, record.tasks.setdefault(task_type, _TaskRecord())):
+                part.quality.add(quality, earlier)
+            self._marks.learn(
+                candidate,
+                task_type,
+                quality / 10.0,
+                expected=priors.get(candidate),
+                instead=None if earlier is None else earlier / 10.0,
+            )
             self._rates.pop(candidate, None)
         return True
+
+    @property
+    def judgements(self) -> int:
+        """How many persons have given."""
+        return self._marks.given
+
+    def learnt(self, candidate: Candidate, task_type: TaskType) -> Learnt:
+        """Return what persons' judgements told of a model for a task type."""
+        return self._marks.of(candidate, task_type)
+
+    def forget_quality(self, candidate: Candidate) -> None:
+        """Begin anew with how good a model is: another one goes by its name now."""
+        with self._lock:
+            self._marks.forget(candidate)
+            self._rates.pop(candidate, None)
 
     def predict(
         self,
@@ -227,48 +239,57 @@ class PerformanceHistory:
             in_flight: requests that the model is busy with and that come first.
             prior: how good the model is thought to be before it was judged, 0..1.
         """
-        candidate = info.candidate
+        candidate, task_type = info.candidate, task.task_type
         rates = self._rates.get(candidate) or self._work_out(info)
-        by_task = self._records.get(candidate, _NO_RECORD).tasks.get(task.task_type)
-        output, success = float(task.output_tokens), rates.success
-        weight = rates.quality_weight + PRIOR_QUALITY_WEIGHT
-        quality = (rates.quality + prior * 10.0 * PRIOR_QUALITY_WEIGHT) / weight
+        success, learnt, grounds = rates.by_task.get(task_type) or self._of_task(info, task_type, rates)
+        output = float(task.output_tokens)
+        by_task = self._records.get(candidate, _NO_RECORD).tasks.get(task_type)
         if by_task is not None:
             output = by_task.output.mean(output, 3.0)
-            success = by_task.success.mean(success, PRIOR_SUCCESS_WEIGHT)
-            quality = by_task.quality.mean(quality, PRIOR_QUALITY_WEIGHT)
+        quality = min(max((prior + learnt.deviation + self._marks.offset(task_type)) * 10.0, 0.0), 10.0)
         prompt_seconds = task.prompt_tokens / rates.prefill
         output_seconds = output / rates.decode
         load = rates.load if resident is False else 0.0
         wait = in_flight * (prompt_seconds + output_seconds)
         seconds = wait + load + prompt_seconds + output_seconds
-        return Prediction(
-            seconds, wait, load, prompt_seconds, output_seconds, success, quality, rates.samples, rates.grounds
-        )
+        return Prediction(seconds, wait, load, prompt_seconds, output_seconds, success, quality, rates.samples, grounds)
 
     def _work_out(self, info: ModelInfo) -> _Rates:
-        record = self._records.get(info.candidate, _NO_RECORD)
+        candidate = info.candidate
+        if candidate in self._marks.unplaced:
+            with self._lock:
+                self._marks.place(candidate, _strength(info))
+        record = self._records.get(candidate, _NO_RECORD)
         decode = self._decode_rate(record, info)
-        overall, load = record.overall, self.load_seconds(info)
+        success = record.overall.success
         rates = _Rates(
             decode,
             record.prefill.per_second(max(PRIOR_PREFILL, decode * 3.0)),
-            load,
-            overall.success.mean(PRIOR_SUCCESS, PRIOR_SUCCESS_WEIGHT),
-            overall.quality.total,
-            overall.quality.weight,
-            overall.success.weight,
-            Grounds(
-                overall.success.weight,
-                overall.quality.weight,
-                record.decode.samples,
-                record.prefill.samples,
-                record.load.weight,
-                load,
-            ),
+            self.load_seconds(info),
+            success.mean(PRIOR_SUCCESS, PRIOR_SUCCESS_WEIGHT),
+            success.weight,
+            {},
         )
-        self._rates[info.candidate] = rates
+        self._rates[candidate] = rates
         return rates
+
+    def _of_task(self, info: ModelInfo, task_type: TaskType, rates: _Rates) -> tuple[float, Learnt, Grounds]:
+        record = self._records.get(info.candidate, _NO_RECORD)
+        by_task, success = record.tasks.get(task_type), rates.success
+        if by_task is not None:
+            success = by_task.success.mean(success, PRIOR_SUCCESS_WEIGHT)
+        learnt = self._marks.of(info.candidate, task_type)
+        grounds = Grounds(
+            record.overall.success.weight,
+            record.overall.quality.weight,
+            record.decode.samples,
+            record.prefill.samples,
+            record.load.weight,
+            rates.load,
+            learnt.shift,
+        )
+        rates.by_task[task_type] = success, learnt, grounds
+        return success, learnt, grounds
 
     def load_seconds(self, info: ModelInfo) -> float:
         """Return the seconds that bringing a model into memory is expected to take."""
@@ -334,6 +355,26 @@ class PerformanceHistory:
                 if part is not None and host in {None, candidate.host}:
                     joined.setdefault(candidate.model, []).append((record, part))
             return {model: _summary(model, parts) for model, parts in joined.items()}
+
+
+def _keep(entries: OrderedDict[str, Any], key: str, value: Any) -> None:
+    """Remember an entry as the newest, and forget the oldest where there are too many."""
+    entries[key] = value
+    entries.move_to_end(key)
+    if len(entries) > _MOST_ASKED:
+        entries.popitem(last=False)
+
+
+def _prior(capability: float, prediction: Prediction | None) -> float:
+    """Return what was thought of a model before it was judged, from a score."""
+    grounds = None if prediction is None else prediction.grounds
+    return capability if grounds is None else capability - grounds.learnt
+
+
+def _strength(info: ModelInfo) -> float:
+    """Return a model's prior for tasks of which no more is known than their type: the mean of what it is good at."""
+    able = [value for name, value in zip(ModelCapability, info.strengths, strict=True) if name != ModelCapability.SPEED]
+    return sum(able) / len(able)
 
 
 def _learn_task(task: _TaskRecord, outcome: Outcome) -> None:

@@ -305,7 +305,7 @@ class Router(Closing):
         name = with_tag(checked_name(model))
         found = self._known.catalog.find(name)
         tokens = None if not tokens_per_second else max(1, round(tokens_per_second * response_time))
-        self.record(
+        self._known.record(
             Outcome(
                 model=name,
                 host=normalize_host(host) if host else found[0].host if found else self._default_host,
@@ -317,23 +317,31 @@ class Router(Closing):
                 quality=quality_score,
                 failure=None if success else FailureKind.SERVER.value,
                 at=self._clock.time(),
-            )
+            ),
+            person=True,
         )
 
     def record_feedback(self, request_id: str, quality: float) -> bool:
         """Record a person's judgement of an answer.
 
+        It is of the model that answered, or of the recommended one where nobody told who did, so it teaches by itself:
+        an answer that was got elsewhere need not be recorded as well.
+
         Args:
-            request_id: of ``Recommendation`` or of the answer's route.
-            quality: 0 to 10.
+            request_id: of ``Recommendation`` or of the answer's route. The last 10,000 requests are remembered.
+            quality: 0 to 10. A later judgement of the same request takes the place of the earlier.
 
         Returns:
-            Whether the request is known to this process; the store takes it in either case.
+            Whether this process knows the request and learns. The store takes it for others to learn from in any case,
+            but where ``learn=False`` freezes the history.
 
         Raises:
             ValueError: quality is out of range.
         """
         check_figure("quality", quality, "0 to 10", at_most=10)
+        if not self.learns:
+            return False
+        self._known.warm_up()
         self._known.store.record_feedback(request_id, quality)
         return self._known.history.feedback(request_id, quality)
 

@@ -2,7 +2,8 @@
 
 Score = 40 % capability + 40 % performance + 20 % health (shares are configurable), plus what is preferred.
 
-- Capability: what the task asks for, by what the model is good at (priors, configuration).
+- Capability: what the task asks for, by what the model is good at (priors, configuration, and what judgements of its
+  answers have shown beyond doubt).
 - Performance: the prediction for this very request: success rate x (quality and time, mixed as preferred).
 - Health: the circuit and the recent record. It can only order models that may be asked: a dead one is gated before.
 """
@@ -11,13 +12,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from operator import attrgetter, mul
 from typing import Final, NamedTuple
 
 from routed_ollama._frozen import FrozenDict
-from routed_ollama._reasoning import ANSWERING, AS_ASKED, PREFERRED, no_model_reason, sentence
+from routed_ollama._learning import worth_trying
+from routed_ollama._reasoning import ANSWERING, AS_ASKED, EXPLORED, PREFERRED, no_model_reason, sentence
 from routed_ollama.catalog import with_tag
 from routed_ollama.performance import PRIOR_RATE_WEIGHT, PerformanceHistory
 from routed_ollama.types import (
@@ -80,6 +82,8 @@ class ScoringSettings:
         sticky: the model that is answering the conversation.
         first: models that come first, always (named for this call; a conversation with tool calls).
         configured: what the configuration says models are good at, by name; a part of their capabilities already.
+        explore: whether another model than the best may be tried, to learn how good it is.
+        explored: the model that is tried.
     """
 
     capability: float = 0.4
@@ -92,6 +96,8 @@ class ScoringSettings:
     sticky: Candidate | None = None
     first: Sequence[str] = ()
     configured: Mapping[str, Mapping[ModelCapability, float]] = field(default_factory=FrozenDict)
+    explore: bool = False
+    explored: Candidate | None = None
 
 
 class Pace(NamedTuple):
@@ -171,10 +177,12 @@ def _scored(
     known, expected = [], []
     for view in views:
         info, resident, in_flight, circuit, recent, *_ = view
-        capability = sum(map(mul, weights, info.strengths))
+        prior = sum(map(mul, weights, info.strengths))
         health = recent if circuit is CircuitState.CLOSED else HEALTH[circuit] * recent  # hashing an enum takes time
-        known.append((info, resident, circuit, health, capability))
-        expected.append(history.predict(info, task, resident=resident, in_flight=in_flight, prior=capability))
+        prediction = history.predict(info, task, resident=resident, in_flight=in_flight, prior=prior)
+        learnt = prediction.grounds.learnt if prediction.grounds is not None else 0.0
+        known.append((info, resident, circuit, health, min(max(prior + learnt, 0.0), 1.0) if learnt else prior))
+        expected.append(prediction)
     able, quick, well = settings.capability, settings.performance, settings.health
     bonus, notes = _NO_PREFERENCE
     plain = settings.preferred is None and settings.sticky is None
@@ -319,7 +327,11 @@ def score_models(
         able = [view for view, _ in resting]
     else:
         refused.extend(unwell)
-    ranked = _ranked(_scored(able, task, settings, history), task.task_type, settings)
+    scores = _scored(able, task, settings, history)
+    ranked = _ranked(scores, task.task_type, settings)
+    if settings.explore and ranked and not panic and not _settled(settings, task.task_type):
+        settings = replace(settings, explored=_tried(ranked, task, history))
+        ranked = _ranked(scores, task.task_type, settings)
     return Recommendation(
         request_id=request_id,
         task=task,
@@ -331,6 +343,40 @@ def score_models(
         settings=settings,
         waived=unwell if panic else (),
     )
+
+
+_FAR: Final = 0.1
+"""How much less may be expected of a model, of 1, that is tried all the same."""
+_SLOWER: Final = 3.0
+"""How many times as long as the best it may be expected to take, loading included."""
+
+
+def _settled(settings: ScoringSettings, task_type: TaskType) -> bool:
+    """Whether somebody wants a certain model."""
+    wanted = settings.first or settings.leading.get(task_type)
+    return bool(wanted) or settings.preferred is not None or settings.sticky is not None
+
+
+def _tried(ranked: Sequence[ModelScore], task: TaskCharacteristics, history: PerformanceHistory) -> Candidate | None:
+    """Return the model of which most may be hoped, of those that cost little to try; None when there is none."""
+    best, *others = ranked
+    if best.prediction is None:
+        return None
+    found, hope = None, 0.0
+    for score in others:
+        info, expected = score.info, score.prediction
+        if info is None or expected is None or expected.grounds is None or score.circuit is not CircuitState.CLOSED:
+            continue
+        able = info.flags_known or task.needs == NO_NEEDS
+        near = (
+            score.capability >= best.capability - _FAR and expected.success_rate >= best.prediction.success_rate - _FAR
+        )
+        if able and near and expected.seconds <= _SLOWER * best.prediction.seconds:
+            prior = score.capability - expected.grounds.learnt
+            hoped = worth_trying(prior, history.learnt(score.candidate, task.task_type), best.capability)
+            if hoped > hope:
+                found, hope = score.candidate, hoped
+    return found
 
 
 def rank_again(scores: Iterable[ModelScore], task_type: TaskType, settings: ScoringSettings) -> tuple[ModelScore, ...]:
@@ -367,6 +413,9 @@ def _ranked(scores: list[ModelScore], task_type: TaskType, settings: ScoringSett
         scores.sort(key=lambda s: first.get(s.candidate.model, len(first)))
         answering = settings.sticky.model if settings.sticky is not None else None  # its score says so already
         _note(scores, AS_ASKED, first.keys() - {answering})
+    if settings.explored is not None:
+        scores.sort(key=lambda s: s.candidate != settings.explored)
+        _note(scores, EXPLORED, {settings.explored.model})
     return tuple(scores)
 
 
@@ -393,11 +442,17 @@ def _reason(
 def _decisive(ranked: Sequence[ModelScore], task: TaskCharacteristics, settings: ScoringSettings) -> str:
     """Name what put the first before the second: an order that was asked for, a preference, or a part of the score."""
     best = ranked[0]
-    if best.candidate.model in settings.first:
-        return "first"
     leading = settings.leading.get(task.task_type)
-    if leading and best.circuit is CircuitState.CLOSED and best.candidate.model in map(with_tag, leading):
-        return "leading"
+    for name, asked_for in (
+        ("explored", best.candidate == settings.explored),
+        ("first", best.candidate.model in settings.first),
+        (
+            "leading",
+            leading and best.circuit is CircuitState.CLOSED and best.candidate.model in map(with_tag, leading),
+        ),
+    ):
+        if asked_for:
+            return name
     rival = ranked[1]
     if best.preference and best.total - best.preference < rival.total:
         return "preference"
@@ -407,8 +462,14 @@ def _decisive(ranked: Sequence[ModelScore], task: TaskCharacteristics, settings:
     quick = settings.performance * (best.performance - rival.performance)
     well = settings.health * (best.health - rival.health)
     if able >= quick and able >= well:
-        return "capability"
+        learnt = _learnt(best) - _learnt(rival)
+        return "quality" if learnt > best.capability - rival.capability - learnt else "capability"
     return "health" if well > quick else _of_performance(ranked, task, settings)
+
+
+def _learnt(score: ModelScore) -> float:
+    grounds = None if score.prediction is None else score.prediction.grounds
+    return 0.0 if grounds is None else grounds.learnt
 
 
 def _of_performance(ranked: Sequence[ModelScore], task: TaskCharacteristics, settings: ScoringSettings) -> str:

@@ -266,6 +266,8 @@ class Grounds(NamedTuple):
     """Loads that were seen."""
     load_seconds: float = 0.0
     """Expected time to bring it into memory, whether it is there or not."""
+    learnt: float = 0.0
+    """What judgements of its answers have added to its capability, or taken from it, as a share."""
 
 
 class Prediction(NamedTuple):

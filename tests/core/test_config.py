@@ -37,6 +37,7 @@ WHOLE: dict[str, Any] = {
         "sticky": False,
         "learn": False,
         "memory_share": 0.5,
+        "explore": 0.1,
     },
     "roles": {
         "developer": {"temperature": 0.2, "task_type": "coding", "options": {"num_predict": 100}},

@@ -35,6 +35,7 @@ from routed_ollama import (
 )
 from routed_ollama._counterfactuals import Counterfactual
 from routed_ollama.cli import main
+from routed_ollama.performance import PRIOR_QUALITY_WEIGHT
 from routed_ollama.scoring import HEALTH, ModelView, ScoringSettings, pace_of, performances, rank_again
 from routed_ollama.testing import ScriptedModel
 
@@ -299,7 +300,7 @@ FAILED = [("a", OutcomeKind.OK, None), ("b", OutcomeKind.FAILED, None)]
     ("case", "decided"),
     [
         (Case([view("a:8b", 0.678), view("b:8b", 0.567)]), "capability"),
-        (Case([view("a:8b"), view("b:8b")], history=history_of(SEEN)), "quality"),
+        (Case([view("a:8b"), view("b:8b")], history=history_of(SEEN * 40)), "quality"),
         (Case([view("a:8b"), view("b:8b")], history=history_of(FAILED)), "success"),
         (Case([view("a:8b"), view("b:8b", resident=False)]), "to load it"),
         (Case([view("a:8b"), view("b:8b", in_flight=3)]), "until it is free"),
@@ -419,7 +420,7 @@ def test_evidence_tells_observations_from_what_is_taken_for_granted() -> None:
     found = {(each.candidate.model, each.name): each for each in explanation.evidence}
     assert found["b:8b", "quality"].basis == "prior"
     assert found["b:8b", "quality"].observations == 0
-    assert "counts as 5 observations" in found["b:8b", "quality"].source
+    assert f"counts as {PRIOR_QUALITY_WEIGHT} observations" in found["b:8b", "quality"].source
     assert found["a:8b", "quality"].basis == "prior and own"
     assert found["a:8b", "quality"].observations == 1
     assert 2.9 < found["a:8b", "success"].observations < 3

@@ -117,7 +117,7 @@ def test_success_and_quality_shrink_from_the_task_to_the_whole_record_to_the_pri
     history = PerformanceHistory()
     assert predict(history, prior=0.8).quality == pytest.approx(8.0)
     for _ in range(200):
-        history.record(ok(task_type=TaskType.CODING, quality=2.0))
+        history.record(ok(task_type=TaskType.CODING, quality=2.0), person=True)
     coding = predict(history, prior=0.8, task=replace(TASK, task_type=TaskType.CODING)).quality
     other = predict(history, prior=0.8, task=replace(TASK, task_type=TaskType.PLANNING)).quality
     assert 2.0 < coding < other < 8.0
@@ -256,8 +256,9 @@ def test_a_persons_judgement_counts_for_the_model_and_the_task_that_answered() -
     assert history.performance(TaskType.CODING)["a:8b"].quality_score == 9.0
     assert history.performance()["b:1b"].quality_score == 0.0
     assert not history.feedback("r2", 9.0)
-    before = predict(PerformanceHistory(), prior=0.5).quality
-    assert predict(history, prior=0.5).quality > before
+    coding = replace(TASK, task_type=TaskType.CODING)
+    before = predict(PerformanceHistory(), prior=0.5, task=coding).quality
+    assert predict(history, prior=0.5, task=coding).quality > before
 
 
 def test_only_so_many_answers_wait_for_a_judgement() -> None:

@@ -365,13 +365,15 @@ def test_scores_that_look_the_same_are_not_held_against_each_other() -> None:
 
 def test_what_is_learned_of_answers_is_named_when_it_decides() -> None:
     history = PerformanceHistory()
-    for quality in (9.0, 9.0, 9.0):
-        history.record(Outcome("a:8b", "http://one", OutcomeKind.OK, TaskType.CODING, 1.0, quality=quality))
+    for _ in range(60):
+        for model, quality in (("a:8b", 9.0), ("b:8b", 4.0)):
+            outcome = Outcome(model, "http://one", OutcomeKind.OK, TaskType.CODING, 1.0, quality=quality)
+            history.record(outcome, person=True)
     found = score_models([view("a:8b"), view("b:8b")], CODING, ScoringSettings(), history)
     assert "is expected to answer better than b:8b (quality " in found.reason
-    for _ in range(9):
+    for _ in range(40):
         history.record(Outcome("b:8b", "http://one", OutcomeKind.FAILED, TaskType.CODING, 1.0))
-    found = score_models([view("c:8b"), view("b:8b")], CODING, ScoringSettings(), history)
+    found = score_models([view("a:8b", 0.2), view("b:8b")], CODING, ScoringSettings(), history)
     assert "is expected to fail less often than b:8b (success " in found.reason
 
 
