@@ -26,7 +26,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from routed_ollama.analysis.learned import parts
+from routed_ollama.analysis import analyze
+from routed_ollama.analysis.learned import learned, parts
 from routed_ollama.analysis.reading import read
 from routed_ollama.analysis.task_type import rule_points
 from routed_ollama.types import TaskType
@@ -49,10 +50,11 @@ Sparse = tuple[Any, Any, Any]
 """Row, column and value of what is not zero."""
 
 
-def labelled(part: str) -> list[dict[str, str]]:
-    """Return the prompts of ``fit`` or ``check`` with their labels."""
-    lines = [line for path in sorted((PROMPTS / part).glob("*.jsonl")) for line in path.open(encoding="utf-8")]
-    return [json.loads(line) for line in lines]
+def labelled(part: str, *, plain: bool | None = None) -> list[dict[str, str]]:
+    """Return the prompts of ``fit`` or ``check`` with their labels: all, those of the plain half, or the others."""
+    paths = sorted((PROMPTS / part).glob("*.jsonl"))
+    chosen = [path for path in paths if plain is None or path.stem.endswith("-plain") is plain]
+    return [json.loads(line) for path in chosen for line in path.open(encoding="utf-8")]
 
 
 def main() -> None:
@@ -69,6 +71,12 @@ def main() -> None:
     print(f"{len(rows)} prompts, {features} features kept, {len(text.encode())} bytes")
     if chosen.write:
         TARGET.write_text(text, encoding="utf-8")
+        learned.cache_clear()
+    for name, plain in (("avoid the obvious words", False), ("are plain", True)):
+        said = [(row["task_type"], analyze(row["prompt"]).task_type.value) for row in labelled("check", plain=plain)]
+        print(
+            f"of {len(said)} prompts for checking that {name}, {sum(a == b for a, b in said) / len(said):.1%} are right"
+        )
 
 
 def fit(prompts: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, float], Any, Any]:
