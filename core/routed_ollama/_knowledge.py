@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 from routed_ollama import _fork
-from routed_ollama._learning import Explorer
+from routed_ollama._exploring import Explorer
 from routed_ollama._views import InFlight, Scope, Views
 from routed_ollama._waiting import Waits
 from routed_ollama.catalog import Catalog, HostView
@@ -92,6 +92,7 @@ class Knowledge:
         self._warming = threading.Lock()
         self._looked_at = clock.monotonic() - config.health.refresh
         self._enough: tuple[object, Scope | None] = (None, None)
+        self._digests: dict[Candidate, str] = {}
         self._lost: set[str] = set()
         """Hosts that could not be reached since they were last seen."""
         _fork.register(self)
@@ -178,6 +179,15 @@ class Knowledge:
         else:
             self.circuits.success(host)
             self._lost.discard(url)
+            if self._config.routing.learn:
+                self._note_digests(view)
+
+    def _note_digests(self, view: HostView) -> None:
+        """Begin anew with models that were replaced since they were last seen: what was judged is another's."""
+        for info in view.models.values():
+            if info.digest and self._digests.setdefault(info.candidate, info.digest) != info.digest:
+                self._digests[info.candidate] = info.digest
+                self.history.forget_quality(info.candidate)
 
     def _look(self) -> None:
         """What the monitor does: asks every host what it has and holds in memory. Loads nothing, never raises."""

@@ -14,7 +14,6 @@ Numbers only: no prompt, no answer. Pure state; whoever owns it holds the lock.
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 from math import sqrt
 from typing import Final, NamedTuple
@@ -39,14 +38,10 @@ MARKS_OF_PRIOR: Final = round(_NOISE / _DEVIATION)
 """Marks that the prior is worth."""
 _CAUTION: Final = 0.7
 """Standard deviations of a deviation that do not count."""
-_HOPE: Final = 1.5
-"""Standard deviations above what is expected, by which a model must be able to win to be worth trying."""
 _HINT: Final = 0.2
 """What a mark counts that no person gave: heuristics find failures, they cannot tell a good answer from a better."""
 _SOUND: Final = 0.95
 """Mark that the heuristics are expected to give any model."""
-HALVED: Final = 1_000
-"""Marks after which half as much is explored as at first."""
 
 
 @dataclass(slots=True)
@@ -195,41 +190,3 @@ class Marks:
                 total += weight * (cell.total / cell.weight - self._offsets.get(other, 0.0))
                 weights += weight
         model.deviation, model.variance = total / weights, 1.0 / weights
-
-
-def worth_trying(prior: float, learnt: Learnt, best: float) -> float:
-    """Return by how much a model might be better than the best (upper confidence bound); 0 or less: not worth trying.
-
-    Args:
-        prior: of the model for the request.
-        learnt: of the model.
-        best: what is expected of the best.
-    """
-    return prior + learnt.deviation + _HOPE * learnt.error - best
-
-
-class Explorer:
-    """Says at which decisions another model than the best may be tried. The same sequence always gives the same.
-
-    A decision is one only where a person has judged since the last: what nobody judges teaches nothing, so it is never
-    explored. The share halves after a thousand marks, and again after two thousand more.
-
-    Args:
-        share: of decisions at first, 0..1.
-    """
-
-    def __init__(self, share: float) -> None:
-        self._share = share
-        self._chance = random.Random(0)  # noqa: S311 (no secret; the same in every run)
-        self._seen = 0
-
-    def due(self, marks: int) -> bool:
-        """Return whether this decision may explore.
-
-        Args:
-            marks: that persons have given so far.
-        """
-        if not self._share or marks <= self._seen:
-            return False
-        self._seen = marks
-        return self._chance.random() < self._share * HALVED / (HALVED + marks)

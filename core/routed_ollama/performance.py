@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from routed_ollama._learning import MARKS_OF_PRIOR, Learnt, Marks
@@ -21,10 +20,10 @@ from routed_ollama._rates import (
     PRIOR_PREFILL,
     PRIOR_RATE_WEIGHT,
     Faded,
-    Rate,
     prior_decode_rate,
     prior_load_seconds,
 )
+from routed_ollama._records import Record, TaskRecord, learn_speed, learn_task, summary
 from routed_ollama.types import (
     Candidate,
     Grounds,
@@ -58,30 +57,6 @@ PRIOR_SUCCESS_WEIGHT: Final = 4.0
 PRIOR_QUALITY_WEIGHT: Final = MARKS_OF_PRIOR
 _WORTH_TELLING: Final = 0.05
 """Share by which a machine's speed must change before every other model's prediction is worked out anew."""
-RESIDENT_LOAD: Final = 0.3
-"""Seconds; a resident model's ``load_duration`` is 0.05 to 0.25 (recordings), so less than this is no load."""
-
-
-@dataclass(slots=True)
-class _TaskRecord:
-    success: Faded = field(default_factory=Faded)
-    quality: Faded = field(default_factory=Faded)
-    output: Faded = field(default_factory=Faded)
-    seconds: Faded = field(default_factory=Faded)
-    rate: Rate = field(default_factory=Rate)
-    count: int = 0
-    updated: float = 0.0
-
-
-@dataclass(slots=True)
-class _Record:
-    load: Faded = field(default_factory=Faded)
-    prefill: Rate = field(default_factory=Rate)
-    decode: Rate = field(default_factory=Rate)
-    overall: _TaskRecord = field(default_factory=_TaskRecord)
-    tasks: dict[TaskType, _TaskRecord] = field(default_factory=dict)
-    recent: deque[tuple[bool, float | None]] = field(default_factory=lambda: deque(maxlen=20))
-    recent_success: float = 1.0
 
 
 class _Rates(NamedTuple):
@@ -107,7 +82,7 @@ class _Asked(NamedTuple):
 _MOST_ASKED: Final = 10_000
 """Requests that wait for a judgement: it comes soon or never."""
 _LIKELY: Final = 3
-_NO_RECORD: Final = _Record()
+_NO_RECORD: Final = Record()
 
 
 class PerformanceHistory:
@@ -126,7 +101,7 @@ class PerformanceHistory:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._records: dict[Candidate, _Record] = {}
+        self._records: dict[Candidate, Record] = {}
         self._speedups: dict[str, Faded] = {}
         self._marks = Marks()
         self._asked: OrderedDict[str, _Asked] = OrderedDict()
@@ -147,12 +122,12 @@ class PerformanceHistory:
             return
         with self._lock:
             candidate = Candidate(outcome.model, outcome.host)
-            record = self._records.setdefault(candidate, _Record())
+            record = self._records.setdefault(candidate, Record())
             steady = record.recent_success
-            tasks = (record.overall, record.tasks.setdefault(outcome.task_type, _TaskRecord()))
+            tasks = (record.overall, record.tasks.setdefault(outcome.task_type, TaskRecord()))
             for task in tasks:
-                _learn_task(task, outcome)
-            _learn_speed(record, outcome)
+                learn_task(task, outcome)
+            learn_speed(record, outcome)
             if outcome.quality is not None and outcome.kind is OutcomeKind.OK:
                 mark = outcome.quality / 10.0
                 self._marks.learn(candidate, outcome.task_type, mark, expected=None, person=person)
@@ -193,8 +168,8 @@ class PerformanceHistory:
                 return False
             earlier = self._judged.get(request_id)
             _keep(self._judged, request_id, quality)
-            record = self._records.setdefault(candidate, _Record())
-            for part in (record.overall, record.tasks.setdefault(task_type, _TaskRecord())):
+            record = self._records.setdefault(candidate, Record())
+            for part in (record.overall, record.tasks.setdefault(task_type, TaskRecord())):
                 part.quality.add(quality, earlier)
             self._marks.learn(
                 candidate,
@@ -306,7 +281,7 @@ class PerformanceHistory:
         decode = self._records.get(info.candidate, _NO_RECORD).decode
         return decode.seconds / decode.tokens if decode.tokens else None
 
-    def _decode_rate(self, record: _Record, info: ModelInfo) -> float:
+    def _decode_rate(self, record: Record, info: ModelInfo) -> float:
         speedup = self._speedups.get(info.host)
         prior = prior_decode_rate(info.parameters) * (1.0 if speedup is None else speedup.mean(1.0, 0.5))
         return record.decode.per_second(prior)
@@ -348,13 +323,13 @@ class PerformanceHistory:
             task_type: only this kind of task; None for all.
             host: only this host; None for all.
         """
-        joined: dict[str, list[tuple[_Record, _TaskRecord]]] = {}
+        joined: dict[str, list[tuple[Record, TaskRecord]]] = {}
         with self._lock:
             for candidate, record in self._records.items():
                 part = record.overall if task_type is None else record.tasks.get(task_type)
                 if part is not None and host in {None, candidate.host}:
                     joined.setdefault(candidate.model, []).append((record, part))
-            return {model: _summary(model, parts) for model, parts in joined.items()}
+            return {model: summary(model, parts) for model, parts in joined.items()}
 
 
 def _keep(entries: OrderedDict[str, Any], key: str, value: Any) -> None:
@@ -375,49 +350,3 @@ def _strength(info: ModelInfo) -> float:
     """Return a model's prior for tasks of which no more is known than their type: the mean of what it is good at."""
     able = [value for name, value in zip(ModelCapability, info.strengths, strict=True) if name != ModelCapability.SPEED]
     return sum(able) / len(able)
-
-
-def _learn_task(task: _TaskRecord, outcome: Outcome) -> None:
-    ok = outcome.kind is OutcomeKind.OK
-    task.count += 1
-    task.updated = max(task.updated, outcome.at)
-    task.success.add(1.0 if ok else 0.0)
-    if not ok:
-        return
-    task.seconds.add(outcome.response_time)
-    if outcome.quality is not None:
-        task.quality.add(outcome.quality)
-    if outcome.output_tokens:
-        task.output.add(float(outcome.output_tokens))
-        if outcome.output_seconds:
-            task.rate.add(outcome.output_tokens, outcome.output_seconds)
-
-
-def _learn_speed(record: _Record, outcome: Outcome) -> None:
-    ok = outcome.kind is OutcomeKind.OK
-    record.recent.append((ok, outcome.response_time if ok else None))
-    record.recent_success = sum(went_well for went_well, _ in record.recent) / len(record.recent)
-    if outcome.load_seconds is not None and outcome.load_seconds > RESIDENT_LOAD and outcome.was_resident is not True:
-        record.load.add(outcome.load_seconds)
-    if outcome.prompt_tokens and outcome.prompt_seconds:
-        record.prefill.add(outcome.prompt_tokens, outcome.prompt_seconds)
-    if outcome.output_tokens and outcome.output_seconds and not outcome.estimated:
-        record.decode.add(outcome.output_tokens, outcome.output_seconds)
-
-
-def _summary(model: str, parts: list[tuple[_Record, _TaskRecord]]) -> ModelPerformance:
-    def weighted(values: Iterator[tuple[float, float]]) -> float:
-        pairs = list(values)
-        weight = sum(w for _, w in pairs)
-        return sum(t for t, _ in pairs) / weight if weight else 0.0
-
-    return ModelPerformance(
-        model=model,
-        average_response_time=weighted((t.seconds.total, t.seconds.weight) for _, t in parts),
-        tokens_per_second=weighted((t.rate.tokens, t.rate.seconds) for _, t in parts),
-        success_rate=weighted((t.success.total, t.success.weight) for _, t in parts),
-        quality_score=weighted((t.quality.total, t.quality.weight) for _, t in parts),
-        total_requests=sum(t.count for _, t in parts),
-        last_updated=max(t.updated for _, t in parts),
-        load_seconds=weighted((r.load.total, r.load.weight) for r, _ in parts),
-    )

@@ -17,17 +17,16 @@ from itertools import repeat
 from operator import attrgetter, mul
 from typing import Final, NamedTuple
 
+from routed_ollama._exploring import tried
 from routed_ollama._frozen import FrozenDict
-from routed_ollama._learning import worth_trying
+from routed_ollama._gates import ESTIMATE_SLACK, HEALTH_GATES, ModelView, gate, lacking, needed, standing_bar
 from routed_ollama._reasoning import ANSWERING, AS_ASKED, EXPLORED, PREFERRED, no_model_reason, sentence
 from routed_ollama.catalog import with_tag
 from routed_ollama.performance import PRIOR_RATE_WEIGHT, PerformanceHistory
 from routed_ollama.types import (
-    NO_NEEDS,
     Candidate,
     CircuitState,
     ModelCapability,
-    ModelInfo,
     ModelScore,
     Prediction,
     Prefer,
@@ -35,6 +34,20 @@ from routed_ollama.types import (
     Refusal,
     TaskCharacteristics,
     TaskType,
+)
+
+__all__ = (
+    "HEALTH",
+    "ModelView",
+    "Pace",
+    "ScoringSettings",
+    "gate",
+    "needed",
+    "pace_of",
+    "performances",
+    "rank_again",
+    "score_models",
+    "standing_bar",
 )
 
 _PATIENCE: Final[Mapping[Prefer, float]] = {"speed": 4.0, "balanced": 15.0, "quality": 60.0}
@@ -45,28 +58,7 @@ _GUESS: Final[Mapping[Prefer, float]] = {"speed": 1.0, "balanced": 0.1, "quality
 where speed is what is wanted; for the better answer nothing; between, it decides between models that are about equal:
 even a guess of minutes against one of seconds is made up for by two hundredths of capability."""
 HEALTH: Final = {CircuitState.CLOSED: 1.0, CircuitState.HALF_OPEN: 0.5, CircuitState.OPEN: 0.0}
-_ESTIMATE_SLACK: Final = 1.2
-"""The prompt's length is an estimate; a model is refused only where even a fifth less would not fit."""
-_BASE: Final = frozenset({"text", "base"})
-"""Parts of a tag by which Ollama's library names models without chat training: ``llama2:7b-text-q4_0``."""
 _CAPABILITIES: Final = tuple(ModelCapability)
-_HEALTH_GATES: Final = frozenset({"circuit", "reachable"})
-
-
-class ModelView(NamedTuple):
-    """A model as it is at the moment of a decision."""
-
-    info: ModelInfo
-    resident: bool | None = None
-    in_flight: int = 0
-    circuit: CircuitState = CircuitState.CLOSED
-    recent_success: float = 1.0
-    """Share of its last requests that went well."""
-    named: bool = False
-    """Whether the user named it; then it is left out for nothing but what it cannot do."""
-    reachable: bool = True
-    barred: tuple[str, str] | None = None
-    """Gate and reason that keep it out of every request; see ``standing_bar``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,59 +105,6 @@ class Pace(NamedTuple):
     """How far a time counts that was not observed, 0..1; the rest is taken to be as usual."""
     usual: float = 0.0
     """Seconds that reading and writing take those models whose times were observed; 0 before any was."""
-
-
-def standing_bar(info: ModelInfo, *, named: bool, too_large: bool = False) -> tuple[str, str] | None:
-    """Return the gate and the reason that keep a model out of every request; None when there are none.
-
-    Args:
-        info: the model.
-        named: whether the user named it; then only what cannot chat at all is kept out.
-        too_large: whether it is larger than the memory of its host.
-    """
-    if info.flags_known and "completion" not in info.flags:
-        return ("completion", "cannot chat (no completion capability)")
-    base = not _BASE.isdisjoint(info.name.rpartition(":")[2].lower().split("-"))
-    unnamed = (
-        (info.remote, "remote", "runs in the cloud; name it to use it"),
-        (
-            not info.flags_known and "embed" in info.name,
-            "completion",
-            "looks like an embedding model; name it to use it",
-        ),
-        (base, "completion", "is a base model without chat training; name it to use it"),
-        (too_large, "memory", "is larger than this machine's memory; name it to use it"),
-    )
-    return None if named else next(((gate_name, reason) for bars, gate_name, reason in unnamed if bars), None)
-
-
-def gate(view: ModelView, task: TaskCharacteristics) -> Refusal | None:
-    """Return why a model cannot serve a request; None when it can."""
-    info = view.info
-    found = view.barred
-    if found is None:
-        if info.flags_known and (lacking := _lacking(info, needed(task))):
-            found = (lacking, f"does not support {lacking}")
-        elif info.context_length and task.prompt_tokens > info.context_length * _ESTIMATE_SLACK:
-            over = task.prompt_tokens - info.context_length
-            found = ("context", f"prompt of about {task.prompt_tokens} tokens exceeds its context by {over}")
-        elif not view.reachable:
-            found = ("reachable", "its host does not answer")
-        elif view.circuit is CircuitState.OPEN:
-            found = ("circuit", "failed repeatedly and is resting (circuit open)")
-        else:
-            return None
-    return Refusal(info.candidate, *found)
-
-
-def needed(task: TaskCharacteristics) -> tuple[str, ...]:
-    """Return Ollama's flags that a request cannot do without."""
-    needs = task.needs
-    return tuple(flag for flag in ("tools", "vision", "thinking") if getattr(needs, flag)) if needs != NO_NEEDS else ()
-
-
-def _lacking(info: ModelInfo, flags: Iterable[str]) -> str:
-    return next((flag for flag in flags if flag not in info.flags), "")
 
 
 def _scored(
@@ -304,7 +243,7 @@ def score_models(
     resting: list[tuple[ModelView, Refusal]] = []
     able: list[ModelView] = []
     flags = needed(task)
-    tokens = task.prompt_tokens / _ESTIMATE_SLACK
+    tokens = task.prompt_tokens / ESTIMATE_SLACK
     for view in views:
         info, _, _, circuit, _, _, reachable, barred = view
         fine = (  # the usual case, without a call: this runs for every model at every decision
@@ -312,12 +251,12 @@ def score_models(
             and reachable
             and circuit is CircuitState.CLOSED
             and (not info.context_length or tokens <= info.context_length)
-            and (not flags or not info.flags_known or not _lacking(info, flags))
+            and (not flags or not info.flags_known or not lacking(info, flags))
         )
         refusal = None if fine else gate(view, task)
         if refusal is None:
             able.append(view)
-        elif refusal.gate in _HEALTH_GATES:
+        elif refusal.gate in HEALTH_GATES:
             resting.append((view, refusal))
         else:
             refused.append(refusal)
@@ -327,11 +266,11 @@ def score_models(
         able = [view for view, _ in resting]
     else:
         refused.extend(unwell)
-    scores = _scored(able, task, settings, history)
-    ranked = _ranked(scores, task.task_type, settings)
-    if settings.explore and ranked and not panic and not _settled(settings, task.task_type):
-        settings = replace(settings, explored=_tried(ranked, task, history))
-        ranked = _ranked(scores, task.task_type, settings)
+    ranked = _ranked(_scored(able, task, settings, history), task.task_type, settings)
+    wanted = settings.first or settings.leading.get(task.task_type) or settings.preferred or settings.sticky
+    if settings.explore and ranked and not panic and not wanted:
+        settings = replace(settings, explored=tried(ranked, task, history))
+        ranked = _ranked(list(ranked), task.task_type, settings)
     return Recommendation(
         request_id=request_id,
         task=task,
@@ -343,40 +282,6 @@ def score_models(
         settings=settings,
         waived=unwell if panic else (),
     )
-
-
-_FAR: Final = 0.1
-"""How much less may be expected of a model, of 1, that is tried all the same."""
-_SLOWER: Final = 3.0
-"""How many times as long as the best it may be expected to take, loading included."""
-
-
-def _settled(settings: ScoringSettings, task_type: TaskType) -> bool:
-    """Whether somebody wants a certain model."""
-    wanted = settings.first or settings.leading.get(task_type)
-    return bool(wanted) or settings.preferred is not None or settings.sticky is not None
-
-
-def _tried(ranked: Sequence[ModelScore], task: TaskCharacteristics, history: PerformanceHistory) -> Candidate | None:
-    """Return the model of which most may be hoped, of those that cost little to try; None when there is none."""
-    best, *others = ranked
-    if best.prediction is None:
-        return None
-    found, hope = None, 0.0
-    for score in others:
-        info, expected = score.info, score.prediction
-        if info is None or expected is None or expected.grounds is None or score.circuit is not CircuitState.CLOSED:
-            continue
-        able = info.flags_known or task.needs == NO_NEEDS
-        near = (
-            score.capability >= best.capability - _FAR and expected.success_rate >= best.prediction.success_rate - _FAR
-        )
-        if able and near and expected.seconds <= _SLOWER * best.prediction.seconds:
-            prior = score.capability - expected.grounds.learnt
-            hoped = worth_trying(prior, history.learnt(score.candidate, task.task_type), best.capability)
-            if hoped > hope:
-                found, hope = score.candidate, hoped
-    return found
 
 
 def rank_again(scores: Iterable[ModelScore], task_type: TaskType, settings: ScoringSettings) -> tuple[ModelScore, ...]:

@@ -53,6 +53,9 @@ class MemoryStore:
         self._max_age = max_age
         self._clock = clock
         self._outcomes: deque[Outcome] = deque(maxlen=max_outcomes)
+        self._answers: dict[str, int] = {}
+        """Which of all outcomes so far, by number, answered a request that is still kept."""
+        self._count = 0
         self._states: dict[str, str] = {}
         self._early: OrderedDict[str, float | None] = OrderedDict()
         self._lock = threading.RLock()  # a signal may come in the middle, and its handler may use the store
@@ -71,18 +74,28 @@ class MemoryStore:
         with self._lock:
             if self._early and kept.request_id is not None and kept.kind is OutcomeKind.OK:
                 kept = replace(kept, quality=self._early.pop(kept.request_id, kept.quality))
+            if self._outcomes and len(self._outcomes) == self._outcomes.maxlen:
+                self._let_go(self._outcomes[0])
             self._outcomes.append(kept)
+            self._count += 1
+            if kept.request_id is not None and kept.kind is OutcomeKind.OK:
+                self._answers[kept.request_id] = self._count
 
     def record_feedback(self, request_id: str, quality: float) -> None:
         """Set the quality (0 to 10) of the attempt that answered a request."""
         with self._lock:
-            for back, outcome in enumerate(reversed(self._outcomes), 1):
-                if outcome.request_id == request_id and outcome.kind is OutcomeKind.OK:
-                    self._outcomes[-back] = replace(outcome, quality=quality)
-                    return
+            if (number := self._answers.get(request_id)) is not None:
+                back = self._count - number + 1
+                self._outcomes[-back] = replace(self._outcomes[-back], quality=quality)
+                return
             self._early[request_id] = quality
             if len(self._early) > _MOST_EARLY:
                 self._early.popitem(last=False)
+
+    def _let_go(self, oldest: Outcome) -> None:
+        number = self._count - len(self._outcomes) + 1
+        if oldest.request_id is not None and self._answers.get(oldest.request_id) == number:
+            del self._answers[oldest.request_id]
 
     def outcomes(self, since: float | None = None, limit: int | None = None) -> list[Outcome]:
         """The newest ``limit`` outcomes since a time (UTC seconds), oldest first."""

@@ -1,0 +1,295 @@
+"""Learning from judgements: they move the choice by as much as they tell, and never hurt before they tell something."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from routed_ollama import Candidate, Catalog, Outcome, OutcomeKind, Router, RouterConfig, TaskType
+from routed_ollama._exploring import Explorer
+from routed_ollama._learning import KEPT, Marks
+
+POOL = ("llama3.1:8b", "qwen2.5:7b", "gemma2:9b", "mistral:7b")
+PROMPTS = (
+    "Write a Python function that merges two sorted lists",
+    "Why does this traceback say KeyError: 'user'?",
+    "Plan the migration of our database to a new host",
+    "What is the capital of Peru?",
+)
+GOOD, OTHER = Candidate("good:8b", ""), Candidate("other:8b", "")
+
+marks = st.floats(0, 1)
+kinds = st.sampled_from(TaskType)
+pasts = st.lists(st.tuples(st.sampled_from([GOOD, OTHER]), kinds, marks, marks, st.booleans()), max_size=30)
+
+
+def router(models: tuple[str, ...] = POOL, **options: Any) -> Router:
+    return Router.from_models(models, store="memory", **{"config": RouterConfig(), **options})
+
+
+def judge(routed: Router, requests: int, worth: dict[str, float], seed: int = 0) -> Counter[str]:
+    """Ask, and mark the answer right or wrong by how good the model is; return who was chosen."""
+    chance, chosen = random.Random(seed), Counter()  # noqa: S311 (no secret)
+    for number in range(requests):
+        found = routed.recommend_model(PROMPTS[number % len(PROMPTS)])
+        chosen[found.model] += 1
+        right = chance.random() < worth.get(found.model, 0.5)
+        assert routed.record_feedback(found.request_id, 10.0 if right else 0.0)
+    return chosen
+
+
+def learnt_from(past: list[tuple[Candidate, TaskType, float, float, bool]]) -> Marks:
+    found = Marks()
+    for candidate, kind, mark, expected, person in past:
+        found.learn(candidate, kind, mark, expected=expected, person=person)
+    return found
+
+
+# What a mark does
+
+
+@given(pasts, kinds, marks, marks, st.floats(0, 1))
+def test_a_better_mark_never_lowers_what_is_thought_of_a_model(past, kind, expected, mark, more) -> None:
+    worse, better = learnt_from(past), learnt_from(past)
+    worse.learn(GOOD, kind, mark, expected=expected)
+    better.learn(GOOD, kind, mark + (1 - mark) * more, expected=expected)
+    for asked in TaskType:
+        low, high = worse.of(GOOD, asked), better.of(GOOD, asked)
+        assert high.deviation >= low.deviation - 1e-9
+        assert high.shift >= low.shift - 1e-9
+        assert (
+            high.deviation - better.of(OTHER, asked).deviation
+            >= low.deviation - worse.of(OTHER, asked).deviation - 1e-9
+        )
+    assert better.offset(kind) >= worse.offset(kind) - 1e-9
+
+
+@given(pasts)
+def test_what_counts_is_nearer_to_the_prior_than_what_was_seen(past) -> None:
+    found = learnt_from(past)
+    for candidate in (GOOD, OTHER):
+        for kind in TaskType:
+            learnt = found.of(candidate, kind)
+            assert abs(learnt.shift) <= abs(learnt.deviation)
+            assert learnt.shift * learnt.deviation >= 0
+            assert 0 < learnt.error <= Marks().of(candidate, kind).error + 1e-12
+
+
+def test_the_more_marks_the_more_they_count_and_the_surer_it_is() -> None:
+    found, shifts, errors = Marks(), [], []
+    for _ in range(300):
+        found.learn(GOOD, TaskType.CODING, 0.8, expected=0.5)
+        found.learn(OTHER, TaskType.CODING, 0.4, expected=0.5)
+        learnt = found.of(GOOD, TaskType.CODING)
+        shifts.append(learnt.shift)
+        errors.append(learnt.error)
+    assert shifts[0] == 0.0, "one mark tells nothing"
+    assert shifts == sorted(shifts)
+    assert errors == sorted(errors, reverse=True)
+    assert 0.1 < shifts[-1] < 0.2, "half of the 0.4 between them, less what is uncertain"
+
+
+def test_hard_tasks_speak_against_nobody() -> None:
+    found = Marks()
+    for _ in range(500):
+        found.learn(GOOD, TaskType.CODING, 0.1, expected=0.6)
+    assert found.offset(TaskType.CODING) < -0.4
+    assert found.of(GOOD, TaskType.CODING).deviation > -0.06
+
+
+def test_a_model_can_be_good_at_one_thing() -> None:
+    found = Marks()
+    for _ in range(400):
+        for kind, mark in ((TaskType.CODING, 0.9), (TaskType.PLANNING, 0.4)):
+            found.learn(GOOD, kind, mark, expected=0.5)
+            found.learn(OTHER, kind, 0.5, expected=0.5)
+    assert found.of(GOOD, TaskType.CODING).deviation > found.of(GOOD, TaskType.TESTING).deviation
+    assert found.of(GOOD, TaskType.TESTING).deviation > found.of(GOOD, TaskType.PLANNING).deviation
+
+
+def test_what_is_long_past_fades() -> None:
+    found = Marks()
+    for mark in (0.1, 0.9):
+        for _ in range(3 * round(1 / (1 - KEPT))):
+            found.learn(GOOD, TaskType.CODING, mark, expected=0.5)
+            found.learn(OTHER, TaskType.CODING, 0.5, expected=0.5)
+    assert found.of(GOOD, TaskType.CODING).shift > 0.1
+
+
+def test_heuristics_tell_failures_but_not_good_from_better() -> None:
+    hinted, judged = Marks(), Marks()
+    for _ in range(200):
+        for found, person in ((hinted, False), (judged, True)):
+            found.learn(GOOD, TaskType.CODING, 0.97, expected=0.3, person=person)
+            found.learn(OTHER, TaskType.CODING, 0.97, expected=0.9, person=person)
+    assert hinted.of(GOOD, TaskType.CODING).shift == hinted.of(OTHER, TaskType.CODING).shift == 0.0
+    assert judged.of(GOOD, TaskType.CODING).shift > 0 > judged.of(OTHER, TaskType.CODING).shift
+    for _ in range(200):
+        hinted.learn(OTHER, TaskType.CODING, 0.1, expected=0.9, person=False)
+    assert hinted.of(GOOD, TaskType.CODING).shift > hinted.of(OTHER, TaskType.CODING).shift
+    assert hinted.given == 0
+
+
+@given(pasts, kinds, marks, marks)
+def test_a_second_judgement_takes_the_place_of_the_first(past, kind, first, second) -> None:
+    changed, once = learnt_from(past), learnt_from(past)
+    changed.learn(GOOD, kind, first, expected=0.5)
+    changed.learn(GOOD, kind, second, expected=0.5, instead=first)
+    once.learn(GOOD, kind, second, expected=0.5)
+    assert changed.given == once.given
+    # the offset was worked out once more, so it has come nearer to where both arrive
+    assert changed.of(GOOD, kind).deviation == pytest.approx(once.of(GOOD, kind).deviation, abs=0.05)
+
+
+# What it does to the choice
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(PROMPTS), st.permutations(POOL))
+def test_without_history_the_order_is_that_of_the_priors(prompt, pool) -> None:
+    with router(tuple(pool), prefer="quality") as routed:
+        found = routed.recommend_model(prompt)
+        strengths = {info.name: info.capabilities for name in pool for info in Catalog.of_names(pool).find(name)}
+    weighed = {
+        name: sum(weight * strengths[name][capability] for capability, weight in found.task.capabilities.items())
+        for name in pool
+    }
+    assert [score.candidate.model for score in found.scores] == sorted(pool, key=lambda name: -weighed[name])
+
+
+def test_feedback_alone_teaches_which_model_is_better() -> None:
+    with router() as routed:
+        first = routed.recommend_model(PROMPTS[0]).model
+        rival = next(name for name in routed.recommend_model(PROMPTS[0]).fallbacks)
+        judge(routed, 1500, {first: 0.3, rival: 0.8})
+        late = judge(routed, 300, {first: 0.3, rival: 0.8}, seed=1)
+    assert late.most_common(1)[0][0] == rival
+
+
+def test_the_strongest_is_kept_when_marks_agree_with_the_priors() -> None:
+    with router(config=RouterConfig.model_validate({"routing": {"explore": 0}})) as routed:
+        before = [routed.recommend_model(prompt).model for prompt in PROMPTS]
+        judge(routed, 400, dict.fromkeys(POOL, 0.2))
+        assert [routed.recommend_model(prompt).model for prompt in PROMPTS] == before
+
+
+def test_feedback_is_of_the_model_that_answered_where_that_is_known() -> None:
+    with router() as routed:
+        found = routed.recommend_model(PROMPTS[0])
+        other = found.fallbacks[0]
+        routed.record(Outcome(other, "", OutcomeKind.OK, TaskType.CODING, 1.0, request_id=found.request_id))
+        assert routed.record_feedback(found.request_id, 9.0)
+        assert routed.performance()[other].quality_score == 9.0
+        assert found.model not in routed.performance()
+
+
+def test_a_request_that_nobody_made_cannot_be_judged() -> None:
+    with router() as routed:
+        assert not routed.record_feedback("unheard of", 5.0)
+        assert routed.performance() == {}
+
+
+def test_a_judgement_that_is_changed_counts_once() -> None:
+    with router() as routed:
+        found = routed.recommend_model(PROMPTS[0])
+        for quality in (1.0, 3.0, 8.0):
+            assert routed.record_feedback(found.request_id, quality)
+        assert routed.performance()[found.model].quality_score == pytest.approx(8.0)
+
+
+def test_only_so_many_requests_are_remembered() -> None:
+    with router(POOL[:2]) as routed:
+        ids = [routed.recommend_model("Hello").request_id for _ in range(10_001)]
+        assert not routed.record_feedback(ids[0], 5.0)
+        assert routed.record_feedback(ids[1], 5.0)
+        assert routed.record_feedback(ids[-1], 5.0)
+
+
+def test_answers_got_elsewhere_teach_too() -> None:
+    with router() as routed:
+        first, rival = (score.candidate.model for score in routed.recommend_model(PROMPTS[0]).scores[:2])
+        for _ in range(200):
+            routed.record_performance(first, task_type="coding", response_time=1.0, quality_score=2.0)
+            routed.record_performance(rival, task_type="coding", response_time=1.0, quality_score=9.0)
+        assert routed.recommend_model(PROMPTS[0]).model != first
+
+
+def test_no_word_of_a_prompt_is_remembered() -> None:
+    with router() as routed:
+        routed.recommend_model("Zanzibarquux: write a function")
+        assert "anzibarqu" not in repr(vars(routed._known.history))
+
+
+# Frozen
+
+
+def test_a_frozen_router_learns_from_nothing() -> None:
+    with router(learn=False) as routed:
+        before = [routed.recommend_model(prompt) for prompt in PROMPTS]
+        for found in before * 30:
+            assert not routed.record_feedback(found.request_id, 0.0)
+            routed.record_performance(found.model, response_time=1.0, quality_score=0.0, tokens_per_second=1.0)
+        after = [routed.recommend_model(prompt) for prompt in PROMPTS]
+    assert [found.scores for found in after] == [found.scores for found in before]
+    assert not any(found.settings.explored for found in after)
+
+
+# Exploration
+
+
+@pytest.mark.parametrize("share", [0.0, 0.06, 0.5, 1.0])
+def test_the_share_that_is_explored_is_bounded_and_falls(share: float) -> None:
+    explorer = Explorer(share)
+    due = [explorer.due(mark) for mark in range(1, 20_001)]
+    early, late = sum(due[:2000]) / 2000, sum(due[-2000:]) / 2000
+    assert late <= early <= share
+    assert (late < share / 10) == (share > 0)
+    again = Explorer(share)
+    assert [again.due(mark) for mark in range(1, 20_001)] == due
+
+
+def test_what_nobody_judges_is_not_explored() -> None:
+    with router(config=RouterConfig.model_validate({"routing": {"explore": 1}})) as routed:
+        assert {routed.recommend_model(PROMPTS[0]).model for _ in range(50)} == {
+            routed.recommend_model(PROMPTS[0]).model
+        }
+
+
+def explored(models: tuple[str, ...] = POOL, **hints: Any) -> Counter[str]:
+    """Who is tried when every decision after a judgement may try somebody."""
+    found: Counter[str] = Counter()
+    with router(models, config=RouterConfig.model_validate({"routing": {"explore": 1}})) as routed:
+        for _ in range(60):
+            asked = routed.recommend_model(PROMPTS[0], **hints)
+            tried = asked.settings.explored
+            if tried is not None:
+                assert asked.model == tried.model
+                assert "now and then" in asked.reason
+                assert str(asked.explain())
+                found[tried.model] += 1
+            routed.record_feedback(asked.request_id, 5.0)
+    return found
+
+
+def test_a_model_that_may_be_as_good_is_tried_and_the_reason_says_so() -> None:
+    assert explored()
+
+
+@pytest.mark.parametrize(
+    ("models", "hints"),
+    [
+        (("qwen2.5:7b", "tinyllama:1.1b"), {}),
+        (("llama3.1:8b", "llama3.1:70b"), {"prefer": "speed"}),
+        (POOL, {"first": ("mistral:7b",)}),
+        (POOL, {"preferred": "mistral:7b"}),
+        (POOL, {"sticky": Candidate("mistral:7b", "")}),
+    ],
+    ids=["far below", "much slower", "first", "preferred", "sticky"],
+)
+def test_nobody_is_tried_who_is_far_below_or_slow_or_where_somebody_is_wanted(models, hints) -> None:
+    assert not explored(models, **hints)
