@@ -94,12 +94,12 @@ def test_the_more_marks_the_more_they_count_and_the_surer_it_is() -> None:
     assert 0.1 < shifts[-1] < 0.2, "half of the 0.4 between them, less what is uncertain"
 
 
-def test_hard_tasks_speak_against_nobody() -> None:
+def test_hard_tasks_speak_little_against_the_only_model_that_was_asked() -> None:
     found = Marks()
     for _ in range(500):
         found.learn(GOOD, TaskType.CODING, 0.1, expected=0.6)
     assert found.offset(TaskType.CODING) < -0.4
-    assert found.of(GOOD, TaskType.CODING).deviation > -0.06
+    assert found.of(GOOD, TaskType.CODING).deviation > -0.1, "a fifth of what is missing"
 
 
 def test_a_model_can_be_good_at_one_thing() -> None:
