@@ -241,7 +241,7 @@ def explain(recommendation: Recommendation) -> Explanation:
 
 def _components(score: ModelScore, task: TaskCharacteristics, settings: ScoringSettings) -> Iterator[Component]:
     sources = {
-        "capability": _asked_and_able(score.info, task),
+        "capability": _asked_and_able(score, task),
         "performance": _expected(score.prediction),
         "health": _health(score),
     }
@@ -253,13 +253,20 @@ def _components(score: ModelScore, task: TaskCharacteristics, settings: ScoringS
         yield Component(score.candidate, "preference", score.preference, 1.0, score.preference, source)
 
 
-def _asked_and_able(info: ModelInfo | None, task: TaskCharacteristics) -> str:
-    """How much the task asks of each capability, by how much of it the model has."""
+def _asked_and_able(score: ModelScore, task: TaskCharacteristics) -> str:
+    """How much the task asks of each capability, by how much of it the model has, and what judgements have shown."""
+    info, learnt = score.info, _learnt(score)
     if info is None:
         return "not known"
     able = dict(zip(ModelCapability, info.strengths, strict=True))
     parts = [f"{weight:.2f} x {able[name]:.2f} {name}" for name, weight in task.capabilities.items() if weight]
-    return " + ".join(parts) or "the task asks for nothing in particular"
+    asked = " + ".join(parts) or "the task asks for nothing in particular"
+    return f"{asked}; {learnt:+.3f} by judgements of its answers" if learnt else asked
+
+
+def _learnt(score: ModelScore) -> float:
+    grounds = None if score.prediction is None else score.prediction.grounds
+    return 0.0 if grounds is None else grounds.learnt
 
 
 def _expected(prediction: Prediction | None) -> str:
@@ -283,12 +290,18 @@ def _health(score: ModelScore) -> str:
 def _evidence(score: ModelScore, settings: ScoringSettings) -> Iterator[Evidence]:
     candidate, info, expected = score.candidate, score.info, score.prediction
     basis, source = _capability_basis(info, settings)
-    yield Evidence(candidate, "capability", score.capability, "share", basis, None, source)
+    grounds = (expected and expected.grounds) or Grounds(requests=0.0 if expected is None else expected.samples)
+    learnt = grounds.learnt
+    judged = grounds.judged if learnt else None
+    basis = f"{basis} and own" if judged else basis
+    yield Evidence(candidate, "capability", score.capability, "share", basis, judged, source)
     yield Evidence(candidate, "health", score.health, "share", "now", None, _health(score))
     if expected is None:
         return
-    grounds = expected.grounds or Grounds(requests=expected.samples)
-    prior = f"prior 10 x {share(score.capability)}, which counts as {PRIOR_QUALITY_WEIGHT:g} observations"
+    prior = (
+        f"prior 10 x {share(score.capability - learnt)}, which counts as {PRIOR_QUALITY_WEIGHT:g} judgements, and how "
+        "all models are judged at such tasks"
+    )
     yield _observed(candidate, "quality", expected.quality, "of 10", grounds.judged, prior)
     prior = f"prior {PRIOR_SUCCESS:.1%}, which counts as {PRIOR_SUCCESS_WEIGHT:g} observations"
     yield _observed(candidate, "success", expected.success_rate, "percent", grounds.requests, prior)

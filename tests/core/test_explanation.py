@@ -420,7 +420,7 @@ def test_evidence_tells_observations_from_what_is_taken_for_granted() -> None:
     found = {(each.candidate.model, each.name): each for each in explanation.evidence}
     assert found["b:8b", "quality"].basis == "prior"
     assert found["b:8b", "quality"].observations == 0
-    assert f"counts as {PRIOR_QUALITY_WEIGHT} observations" in found["b:8b", "quality"].source
+    assert f"counts as {PRIOR_QUALITY_WEIGHT} judgements" in found["b:8b", "quality"].source
     assert found["a:8b", "quality"].basis == "prior and own"
     assert found["a:8b", "quality"].observations == 1
     assert 2.9 < found["a:8b", "success"].observations < 3
