@@ -194,6 +194,9 @@ class PerformanceHistory:
         """Begin anew with how good a model is: another one goes by its name now."""
         with self._lock:
             self._marks.forget(candidate)
+            if (record := self._records.get(candidate)) is not None:
+                for part in (record.overall, *record.tasks.values()):
+                    part.quality = Faded()
             self._rates.pop(candidate, None)
 
     def predict(

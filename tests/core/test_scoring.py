@@ -234,6 +234,57 @@ def test_preferring_quality_or_speed_changes_the_choice() -> None:
     assert order(choose(*models, task=short, prefer="speed"))[0] == "small:1b"
 
 
+def test_a_time_that_is_a_guess_decides_between_equals_alone() -> None:
+    small, large = view("small:2b", 0.5, parameters=2.0), view("large:70b", 0.5, parameters=70.0)
+    assert order(choose(small, large))[0] == "small:2b"
+    better = view("large:70b", 0.53, parameters=70.0)
+    assert order(choose(small, better))[0] == "large:70b"
+    assert order(choose(small, better, prefer="speed"))[0] == "small:2b"
+    equal = view("large:70b", 0.5001, parameters=70.0)
+    assert order(choose(small, equal, prefer="quality"))[0] == "large:70b"
+
+
+def test_a_load_counts_though_nobody_knows_how_long_it_takes() -> None:
+    loaded, other = view("loaded:8b", 0.5, resident=True), view("other:8b", 0.55, resident=False)
+    assert order(choose(loaded, other))[0] == "loaded:8b"
+    assert order(choose(loaded, other._replace(resident=True)))[0] == "other:8b"
+
+
+def test_times_that_were_observed_count_the_more_the_more_there_are() -> None:
+    history, ahead = PerformanceHistory(), []
+    slow, quick = view("slow:8b", 0.55), view("quick:8b", 0.5)
+    for _ in range(20):
+        found = score_models([slow, quick], CODING, ScoringSettings(), history)
+        totals = {score.candidate.model: score.total for score in found.scores}
+        ahead.append(totals["quick:8b"] - totals["slow:8b"])
+        for name, seconds in (("slow:8b", 60.0), ("quick:8b", 2.0)):
+            history.record(
+                Outcome(
+                    name,
+                    "http://one",
+                    OutcomeKind.OK,
+                    TaskType.CODING,
+                    seconds,
+                    output_tokens=200,
+                    output_seconds=seconds,
+                )
+            )
+    assert ahead[0] < 0 < ahead[-1]
+    assert ahead == sorted(ahead)
+
+
+def test_a_model_that_was_never_timed_is_taken_to_be_as_fast_as_the_others() -> None:
+    history = PerformanceHistory()
+    for _ in range(20):
+        history.record(
+            Outcome(
+                "strong:8b", "http://one", OutcomeKind.OK, TaskType.CODING, 60.0, output_tokens=200, output_seconds=60.0
+            )
+        )
+    views = [view("strong:8b", 0.55), view("untimed:8b", 0.5)]
+    assert order(score_models(views, CODING, ScoringSettings(), history))[0] == "strong:8b"
+
+
 def test_history_outweighs_what_was_thought_before() -> None:
     history = PerformanceHistory()
     for _ in range(100):
