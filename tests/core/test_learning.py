@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from routed_ollama import Candidate, Catalog, Outcome, OutcomeKind, Router, RouterConfig, TaskType
 from routed_ollama._exploring import Explorer
 from routed_ollama._learning import KEPT, Marks
+from routed_ollama.testing import ScriptedModel
 
 POOL = ("llama3.1:8b", "qwen2.5:7b", "gemma2:9b", "mistral:7b")
 PROMPTS = (
@@ -293,3 +294,25 @@ def test_a_model_that_may_be_as_good_is_tried_and_the_reason_says_so() -> None:
 )
 def test_nobody_is_tried_who_is_far_below_or_slow_or_where_somebody_is_wanted(models, hints) -> None:
     assert not explored(models, **hints)
+
+
+# What is installed
+
+
+def test_a_model_that_was_replaced_begins_anew(ollama_server: Any) -> None:
+    server = ollama_server(models=["llama3.1:8b", "gemma2:9b"])
+    with Router(base_url=server.url, store="memory", config=RouterConfig()) as routed:
+        judged = routed.recommend_model(PROMPTS[0])
+        assert routed.record_feedback(judged.request_id, 2.0)
+        routed.health_check_all_models()
+        assert routed.performance()[judged.model].quality_score == 2.0
+        server.remove_model(judged.model)
+        server.add_model(ScriptedModel(judged.model, digest="another"))
+        routed.health_check_all_models()
+        assert routed.performance()[judged.model].quality_score == 0.0
+        grounds = next(
+            score.prediction.grounds
+            for score in routed.recommend_model(PROMPTS[0]).scores
+            if score.candidate.model == judged.model
+        )
+        assert (grounds.judged, grounds.learnt) == (0.0, 0.0)
