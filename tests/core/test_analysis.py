@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from binascii import a2b_base64
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routed_ollama.analysis import analyze, estimate_tokens, learned
+from routed_ollama.analysis.reading import read
 from routed_ollama.analysis.tokens import estimate_prompt_tokens
 from routed_ollama.types import Complexity, Message, ModelCapability, Needs, TaskCharacteristics, TaskType
 
@@ -127,6 +129,19 @@ def test_prompts_that_avoid_the_obvious_words_are_understood_more_often_than_not
     found = {name: share for name, share in right("*.jsonl").items() if not name.endswith("-plain")}
     assert len(found) == len(TaskType)
     assert min(found.values()) > 0.5, found
+
+
+@pytest.mark.parametrize(
+    "text", ["Write unit tests for the parser", "Schreibe Tests\n```py\nx\n```", "帮我写一份学习计划"]
+)
+def test_what_is_said_of_a_text_is_what_its_parts_say_in_the_file(text):
+    lines = Path(learned.__file__).with_name("task_types.txt").read_text(encoding="utf-8").splitlines()
+    scale, _, _, *bias = map(float, lines[3].split())
+    packed = dict(line.split("\t") for line in lines[4:])
+    found = [a2b_base64(packed[part]) for part in learned.parts(read(text)) if part in packed]
+    norm = sum(each[-1] for each in found) ** 0.5
+    said = [start + scale * sum(each[at] - 128 for each in found) / norm for at, start in enumerate(bias)]
+    assert list(learned.learned_points(read(text)).values()) == pytest.approx(said)
 
 
 def test_what_is_shipped_of_it_is_small():
