@@ -101,6 +101,21 @@ def test_a_curly_apostrophe_is_an_apostrophe():
     assert ask(straight).confidence == ask(curly).confidence
 
 
+@pytest.mark.parametrize(
+    ("text", "calculated"),
+    [
+        ("A train travels 120 km in 2 hours and 30 minutes. What is its average speed in km per hour?", True),
+        (r"Find $\frac{d}{dx} x^2 e^{x}$", True),
+        ("Natalia sold 48 clips in April and 24 in May, for 3 dollars each. How many dollars is that?", True),
+        ("Tell me a story about a dragon", False),
+        ("Who was the first emperor of Rome?", False),
+    ],
+)
+def test_reasoning_counts_more_where_the_answer_is_calculated(text, calculated):
+    weights = ask(text, task_type=TaskType.GENERAL).capabilities
+    assert (weights[ModelCapability.REASONING] > 0.4) is calculated
+
+
 def test_text_alone_is_a_message_of_the_user():
     assert analyze("Write pytest tests for parser.py") == ask("Write pytest tests for parser.py")
 

@@ -77,7 +77,9 @@ def analyze(
             reading, verdict.task_type, complexity, tokens=own_tokens, needs=needs, limit=max_output_tokens
         ),
         needs=needs,
-        capabilities=weigh(verdict.task_type, requirements, complexity),
+        capabilities=weigh(
+            verdict.task_type, requirements, complexity, calculates=reading.calculates and not reading.code
+        ),
     )
 
 

@@ -85,6 +85,10 @@ _ECHO: Final = frozenset(
 """Verbs whose answer is about as long as what they are given."""
 _SHRINK: Final = frozenset(("summarize", "summarise", "summary", "tldr", "classify", "classification", "extract"))
 
+_MAY_CALCULATE: Final = frozenset({_T.GENERAL, _T.ANALYSIS})
+_CALCULATED: Final = 4.0
+"""How much more reasoning counts where the answer is calculated: benchmarks of mathematics measure nothing else."""
+
 _C = ModelCapability
 _ORDER: Final = (
     _C.CODE_GENERATION, _C.CODE_ANALYSIS, _C.REASONING, _C.CREATIVITY, _C.ACCURACY, _C.INSTRUCTION_FOLLOWING
@@ -177,13 +181,16 @@ def expected_output(
     return max(1, min(round(expected), most))
 
 
-def weigh(task: TaskType, requirements: Requirements, complexity: Complexity) -> Mapping[ModelCapability, float]:
+def weigh(
+    task: TaskType, requirements: Requirements, complexity: Complexity, *, calculates: bool = False
+) -> Mapping[ModelCapability, float]:
     """Weigh the capabilities for a prompt.
 
     Args:
         task: Its task type.
         requirements: How much accuracy, speed and originality count.
         complexity: Its complexity.
+        calculates: Whether it is about numbers.
 
     Returns:
         Weights that sum to 1; that of speed is 0, see above.
@@ -196,6 +203,8 @@ def weigh(task: TaskType, requirements: Requirements, complexity: Complexity) ->
         reasoning *= 1.25
     elif complexity is Complexity.LOW:
         reasoning *= 0.8
+    if calculates and task in _MAY_CALCULATE:
+        reasoning *= _CALCULATED
     values = (code, read_code, reasoning, max(creativity, 0.0), accuracy, follow)
     total = sum(values)
     weights = {name: value / total for name, value in zip(_ORDER, values, strict=True)}

@@ -31,6 +31,13 @@ _SEPARATORS: Final = bytes(
 _FILE_NAME: Final = re.compile(
     r"\.(?:py|pyx?|js|mjs|tsx?|jsx|java|kt|go|rs|rb|php|cs|cpp|hpp|swift|sql|sh|ps1|html|vue)\b"
 )
+_FEW_NUMBERS: Final = 3
+_NUMBERS: Final = 0.04
+"""So many numbers, and such a share of the words, make a text one about numbers."""
+_FORMULAS: Final = 4
+"""Signs of LaTeX that make a text one with formulas."""
+_FEW_WORDS: Final = 2
+"""Words of calculation that do."""
 _WORD: Final = re.compile(r"[^\W_]+(?:[+#]+|(?:[.-][^\W_]+)*)?")
 _UNSPACED: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 """Runs of Japanese, Chinese and Korean characters."""
@@ -68,6 +75,8 @@ class Reading(NamedTuple):
     starts_as_code: bool
     traceback: bool
     question: bool
+    calculates: bool
+    """Whether it is about numbers: many of them, formulas, or words of calculation."""
     english: bool
     """Whether it may be English: the words are listened for in that language only."""
 
@@ -102,6 +111,7 @@ def read(text: str) -> Reading:
         starts_as_code=starts,
         traceback=_holds_traceback(text),
         question="?" in prose_text[-200:] or "?" in prose_text[:200],
+        calculates=_calculates(prose, hits, text),
         english=_may_be_english(prose_text, len(prose), hits),
     )
 
@@ -121,6 +131,13 @@ def _split(text: str) -> list[str]:
     if "." in raw:
         raw = raw.replace(". ", " ").rstrip(" .")
     return raw.split()
+
+
+def _calculates(prose: list[str], hits: frozenset[str], text: str) -> bool:
+    numbers = sum(map(str.isdecimal, prose))
+    formulas = text.count("\\") + text.count("$") + text.count("^")
+    enough = max(_FEW_NUMBERS, _NUMBERS * len(prose))
+    return numbers >= enough or formulas >= _FORMULAS or len(w.CALCULATE & hits) >= _FEW_WORDS
 
 
 def _in_any_script(text: str) -> list[str]:

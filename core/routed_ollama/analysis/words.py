@@ -135,6 +135,12 @@ EXACT: Final = _words(
     "legal law contract medical dose dosage diagnosis tax financial security safety critical production many much"
 )
 """Words of questions with one right answer, or where a wrong one does harm."""
+CALCULATE: Final = _words(
+    "calculate compute solve equation equations integral derivative probability theorem proof prove sum percentage "
+    "fraction triangle formula velocity mass voltage molar joules kg meters km hours rate average ratio equals total "
+    "polynomial matrix prime integer integers digits angle radius area volume acceleration electron mol pressure"
+)
+"""Words of questions whose answer is calculated."""
 QUICK: Final = _words(
     "quick quickly brief briefly short shortly concise concisely tldr fast asap urgent urgently simply"
 )
@@ -168,7 +174,7 @@ ENGLISH: Final = _words(
 GROUPS: Final = (
     MAKE, CODE, STRONG_CODE, TECH, PROBLEM, FIX, TEST, STRONG_TEST, TEST_KIND, DOCUMENT, STRONG_DOCUMENT,
     ARCHITECTURE, STRUCTURE, ANALYZE, COMPARE, DATA, EXPLAIN, PLAN, STRONG_PLAN, SPAN, CREATIVE, WRITING, EXACT, QUICK,
-    THOROUGH, HARD, EASY, YES_NO, UNITS, ENGLISH,
+    CALCULATE, THOROUGH, HARD, EASY, YES_NO, UNITS, ENGLISH,
 )  # fmt: skip
 EVERY: Final = frozenset().union(*GROUPS)
 """All words of all groups: one intersection with it leaves little to look up."""
