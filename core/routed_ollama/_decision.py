@@ -135,8 +135,9 @@ def decide(
     answers = any(view.reachable for view in views)
     if len(views) == 1 and views[0].named:  # this model and no other: it is asked whatever may be thought of it
         views = [_ungated(views[0])]
-    infos = {view.info.candidate: view for view in views}
+    resident: dict[Candidate, bool | None] = {}
     if not config.routing.learn:  # the same choice, whatever was loaded or is busy
+        resident = {view.info.candidate: view.resident for view in views}
         views = [view._replace(resident=None, in_flight=0) for view in views]
     elif known.explorer.due(known.history.judgements):
         settings = replace(settings, explore=True)
@@ -146,9 +147,9 @@ def decide(
         raise _nobody(known, scope or (*((preferred,) if preferred else ()), *first) or None, ranking)
     if config.routing.learn:
         known.history.asked(ranking)
-    alone = len({s.candidate.host for s in ranking.scores}) == 1
+    alone = len(known.catalog.hosts) == 1 or len({s.candidate.host for s in ranking.scores}) == 1
     plan = AttemptPlan(
-        [Choice(infos[s.candidate].info, infos[s.candidate].resident) for s in ranking.scores],
+        [Choice(s.info, resident[s.candidate] if resident else s.resident) for s in ranking.scores if s.info],
         ranking,
         known.clock.monotonic,
         admit=known.circuits.acquire,

@@ -31,6 +31,8 @@ _SEPARATORS: Final = bytes(
 _FILE_NAME: Final = re.compile(
     r"\.(?:py|pyx?|js|mjs|tsx?|jsx|java|kt|go|rs|rb|php|cs|cpp|hpp|swift|sql|sh|ps1|html|vue)\b"
 )
+_NUMBERED: Final = 100
+"""Words in which numbers are looked for."""
 _FEW_NUMBERS: Final = 3
 _NUMBERS: Final = 0.04
 """So many numbers, and such a share of the words, make a text one about numbers."""
@@ -134,6 +136,7 @@ def _split(text: str) -> list[str]:
 
 
 def _calculates(prose: list[str], hits: frozenset[str], text: str) -> bool:
+    prose = prose[:_NUMBERED]
     numbers = sum(map(str.isdecimal, prose))
     formulas = text.count("\\") + text.count("$") + text.count("^")
     enough = max(_FEW_NUMBERS, _NUMBERS * len(prose))
