@@ -1,7 +1,8 @@
-"""What the tests of the core share: servers that answer wrongly. Helpers can be imported by name."""
+"""What the tests of the core share: servers that answer wrongly, or not at all. Helpers can be imported by name."""
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -112,3 +113,13 @@ class WatchedLock:
 def watched_lock() -> WatchedLock:
     """A lock at which a test lets threads meet."""
     return WatchedLock()
+
+
+@pytest.fixture
+def nobody(monkeypatch):
+    """An address where no server answers, as the usual one."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("OLLAMA_HOST", url)
+    return url

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -22,16 +21,6 @@ CODE = "Write a Python function that sorts a list"
 def wide(monkeypatch):
     """Wide enough that no line is folded where a test looks."""
     monkeypatch.setenv("COLUMNS", "200")
-
-
-@pytest.fixture
-def nobody(monkeypatch):
-    """An address where no server answers, as the usual one."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    monkeypatch.setenv("OLLAMA_HOST", url)
-    return url
 
 
 def rows(text):

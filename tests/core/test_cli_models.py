@@ -1,7 +1,6 @@
 """What a person sees who types ``routed-ollama models``: each model, what is thought of it, or what is wrong."""
 
 import json
-import socket
 
 import ollama
 import pytest
@@ -18,16 +17,6 @@ HEADINGS = ("model", "size", "quant", "context", "mem", "code", "read", "logic",
 def wide(monkeypatch):
     """Wide enough that no line is folded where a test looks."""
     monkeypatch.setenv("COLUMNS", "200")
-
-
-@pytest.fixture
-def nobody(monkeypatch):
-    """An address where no server answers, as the usual one."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    monkeypatch.setenv("OLLAMA_HOST", url)
-    return url
 
 
 def rows(text):

@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 
@@ -34,16 +33,6 @@ WORDS = "The sky is blue because air scatters short waves of light more than lon
 def screen(monkeypatch):
     """One screen."""
     monkeypatch.setenv("COLUMNS", "100")
-
-
-@pytest.fixture
-def nobody(monkeypatch):
-    """An address where no server answers, as the usual one."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    monkeypatch.setenv("OLLAMA_HOST", url)
-    return url
 
 
 def after(text, heading):
