@@ -88,7 +88,7 @@ class Knowledge:
         self.monitor = HealthMonitor(self._look, health.interval)
         self._config = config
         self.clock = clock
-        self._warm = offline
+        self._warm = False
         self._warming = threading.Lock()
         self._looked_at = clock.monotonic() - config.health.refresh
         self._enough: tuple[object, Scope | None] = (None, None)
@@ -143,6 +143,7 @@ class Knowledge:
                 self.warm_up()  # first, or what was true of a host long ago would hide what it says now
                 self.refresh(ask)
             else:
+                self.warm_up()  # where no server is asked, names and a store are all there is
                 self._enough = (snapshot, scope)
         if self._shares:
             self.sharing.start()
@@ -205,12 +206,11 @@ class Knowledge:
             return min(window, info.context_length or window)
         return SERVER_DEFAULT
 
-    def record(self, outcome: Outcome, *, person: bool = False) -> None:
+    def record(self, outcome: Outcome) -> None:
         """Learn what became of an attempt: history, circuits and store. Never raises for what it is told.
 
         Args:
             outcome: what became of it.
-            person: whether somebody judged its quality; else the heuristics did.
         """
         self.warm_up()  # first, or what is stored now would be learned twice, and what was stored be overwritten
         candidate = Candidate(outcome.model, outcome.host)
@@ -227,7 +227,7 @@ class Knowledge:
             if not MEANINGS[kind].blames_model:
                 return
         if self._config.routing.learn and outcome.kind is not OutcomeKind.CANCELLED:
-            self.history.record(outcome, person=person)
+            self.history.record(outcome)
             self.store.record(outcome)
 
     def _blame(self, candidate: Candidate, kind: FailureKind) -> None:

@@ -111,12 +111,11 @@ class PerformanceHistory:
         self.version = 0
         """Changes when some model's ``recent_success`` does."""
 
-    def record(self, outcome: Outcome, *, person: bool = False) -> None:
+    def record(self, outcome: Outcome) -> None:
         """Learn from an outcome. A cancelled one leaves no trace in success, quality or times.
 
         Args:
             outcome: what became of an attempt.
-            person: whether somebody judged its quality; else the heuristics did, which find failures alone.
         """
         if outcome.kind is OutcomeKind.CANCELLED:
             return
@@ -130,7 +129,7 @@ class PerformanceHistory:
             learn_speed(record, outcome)
             if outcome.quality is not None and outcome.kind is OutcomeKind.OK:
                 mark = outcome.quality / 10.0
-                self._marks.learn(candidate, outcome.task_type, mark, expected=None, person=person)
+                self._marks.learn(candidate, outcome.task_type, mark, expected=None, person=outcome.judged)
             self._rates.pop(candidate, None)
             if record.recent_success != steady:
                 self.version += 1

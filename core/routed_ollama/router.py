@@ -315,10 +315,10 @@ class Router(Closing):
                 output_tokens=tokens,
                 output_seconds=None if tokens is None or not tokens_per_second else tokens / tokens_per_second,
                 quality=quality_score,
+                judged=quality_score is not None,
                 failure=None if success else FailureKind.SERVER.value,
                 at=self._clock.time(),
-            ),
-            person=True,
+            )
         )
 
     def record_feedback(self, request_id: str, quality: float) -> bool:

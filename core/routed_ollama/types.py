@@ -223,6 +223,8 @@ class Outcome:
     """When it ended, UTC seconds."""
     estimated: bool = False
     """Whether token counts are estimates (a cut stream has none)."""
+    judged: bool = False
+    """Whether a person gave the quality; else heuristics did."""
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from typing import Any
 
@@ -218,6 +219,30 @@ def test_answers_got_elsewhere_teach_too() -> None:
             routed.record_performance(first, task_type="coding", response_time=1.0, quality_score=2.0)
             routed.record_performance(rival, task_type="coding", response_time=1.0, quality_score=9.0)
         assert routed.recommend_model(PROMPTS[0]).model != first
+
+
+@pytest.mark.parametrize("told", ["with the answer", "afterwards"])
+def test_what_persons_said_counts_as_much_after_a_restart(tmp_path, told) -> None:
+    def opened() -> Router:
+        return Router.from_models(POOL, store=tmp_path / "history.sqlite3", config=RouterConfig())
+
+    with opened() as routed:
+        first, rival = routed.recommend_model(PROMPTS[0]).scores[:2]
+        for number in range(200):
+            for score, mark in ((first, 2.0), (rival, 9.0)):
+                model, given = score.candidate.model, {"quality": mark, "judged": True}
+                identifier = f"{model} {number}"
+                if told == "afterwards":
+                    given = {"quality": 8.5, "request_id": identifier}
+                routed.record(Outcome(model, "", OutcomeKind.OK, TaskType.CODING, 1.0, at=time.time(), **given))
+                assert told == "with the answer" or routed.record_feedback(identifier, mark)
+        learned = routed.recommend_model(PROMPTS[0])
+    assert learned.model == rival.candidate.model
+    with opened() as again:
+        found = again.recommend_model(PROMPTS[0])
+    assert found.model == rival.candidate.model
+    # what heuristics had thought of the answers before is not kept beside what a person said
+    assert [s.capability for s in found.scores] == pytest.approx([s.capability for s in learned.scores], abs=0.15)
 
 
 def test_no_word_of_a_prompt_is_remembered() -> None:

@@ -418,8 +418,8 @@ def test_what_is_learned_of_answers_is_named_when_it_decides() -> None:
     history = PerformanceHistory()
     for _ in range(60):
         for model, quality in (("a:8b", 9.0), ("b:8b", 4.0)):
-            outcome = Outcome(model, "http://one", OutcomeKind.OK, TaskType.CODING, 1.0, quality=quality)
-            history.record(outcome, person=True)
+            outcome = Outcome(model, "http://one", OutcomeKind.OK, TaskType.CODING, 1.0, quality=quality, judged=True)
+            history.record(outcome)
     found = score_models([view("a:8b"), view("b:8b")], CODING, ScoringSettings(), history)
     assert "is expected to answer better than b:8b (quality " in found.reason
     for _ in range(40):

@@ -48,7 +48,7 @@ _COLUMNS = tuple(field.name for field in fields(Outcome))
 _INSERT = f"INSERT INTO outcome ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 (names)
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM outcome WHERE at >= ? ORDER BY at DESC, id DESC LIMIT ?"  # noqa: S608
 _JUDGE = """
-UPDATE outcome SET quality = ?
+UPDATE outcome SET quality = ?, judged = 1
 WHERE id = (SELECT id FROM outcome WHERE request_id = ? AND kind = 'ok' ORDER BY id DESC LIMIT 1)
 """
 _SAVE = "INSERT OR REPLACE INTO state (key, value, saved_at) VALUES (?, ?, ?)"
@@ -235,7 +235,7 @@ def _outcome(row: tuple[Any, ...]) -> Outcome | None:
     if any(isinstance(values[name], str | bytes) for name in _FIGURES):
         return None  # a failing disk's; it would be reckoned with
     values["was_resident"] = None if values["was_resident"] is None else bool(values["was_resident"])
-    values["estimated"] = bool(values["estimated"])
+    values["estimated"], values["judged"] = bool(values["estimated"]), bool(values["judged"])
     return Outcome(**values)
 
 

@@ -73,7 +73,8 @@ class MemoryStore:
         kept = outcome if outcome.at else replace(outcome, at=self._clock())
         with self._lock:
             if self._early and kept.request_id is not None and kept.kind is OutcomeKind.OK:
-                kept = replace(kept, quality=self._early.pop(kept.request_id, kept.quality))
+                early = self._early.pop(kept.request_id, None)
+                kept = kept if early is None else replace(kept, quality=early, judged=True)
             if self._outcomes and len(self._outcomes) == self._outcomes.maxlen:
                 self._let_go(self._outcomes[0])
             self._outcomes.append(kept)
@@ -86,7 +87,7 @@ class MemoryStore:
         with self._lock:
             if (number := self._answers.get(request_id)) is not None:
                 back = self._count - number + 1
-                self._outcomes[-back] = replace(self._outcomes[-back], quality=quality)
+                self._outcomes[-back] = replace(self._outcomes[-back], quality=quality, judged=True)
                 return
             self._early[request_id] = quality
             if len(self._early) > _MOST_EARLY:

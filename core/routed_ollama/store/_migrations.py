@@ -53,5 +53,6 @@ MIGRATIONS: dict[int, tuple[str, tuple[str, ...]]] = {
         "feedback that came before its outcome",
         ("CREATE TABLE feedback (request_id TEXT PRIMARY KEY, quality REAL NOT NULL, at REAL NOT NULL) WITHOUT ROWID",),
     ),
+    4: ("who judged", ("ALTER TABLE outcome ADD COLUMN judged INTEGER",)),
 }
 """Number to name and statements."""
