@@ -148,13 +148,13 @@ def decide(
     if config.routing.learn:
         known.history.asked(ranking)
     alone = len(known.catalog.hosts) == 1 or len({s.candidate.host for s in ranking.scores}) == 1
-    plan = AttemptPlan(
+    return AttemptPlan(
         [Choice(s.info, resident[s.candidate] if resident else s.resident) for s in ranking.scores if s.info],
         ranking,
         known.clock.monotonic,
         admit=known.circuits.acquire,
-        allow=lambda choice: _allow(
-            known, choice, task, hints.timeouts or timeouts, max(hints.context, plan.least_context), alone=alone
+        allow=lambda choice, least: _allow(
+            known, choice, task, hints.timeouts or timeouts, max(hints.context, least), alone=alone
         ),
         on_start=known.started,
         on_settled=partial(known.settled, session=session) if session else known.settled,
@@ -164,7 +164,6 @@ def decide(
         joinable=hints.joinable,
         messages=messages,
     )
-    return plan
 
 
 def _settings(config: RouterConfig, hints: Hints, preferred: str | None, first: Sequence[str]) -> ScoringSettings:

@@ -368,7 +368,7 @@ def test_beginning_and_end_of_each_attempt_are_told() -> None:
 def test_the_route_is_plain_json_and_tells_every_attempt_with_its_times() -> None:
     clock = FakeClock()
     bounds = Timeouts().bounds(clock=clock)
-    plan = plan_of([choice("a"), choice("b", "http://two")], allow=lambda _: Allowance(bounds, bounds.marks))
+    plan = plan_of([choice("a"), choice("b", "http://two")], allow=lambda *_: Allowance(bounds, bounds.marks))
     plan.clock = clock
     attempts = iter(plan)
     with next(attempts):
@@ -425,7 +425,7 @@ def test_a_route_without_attempts_names_no_model() -> None:
 def test_an_unknown_error_is_judged_by_whether_the_request_had_left(sent_at, kind) -> None:
     bounds = Timeouts().bounds()
     bounds.marks.sent_at = sent_at
-    plan = plan_of([choice("a")], allow=lambda _: Allowance(bounds, bounds.marks))
+    plan = plan_of([choice("a")], allow=lambda *_: Allowance(bounds, bounds.marks))
     error = KeyError("message")
     assert next(iter(plan)).judge(error) is kind
 
@@ -443,7 +443,7 @@ def test_after_a_context_that_was_too_short_longer_ones_come_first_and_are_given
     ]
     plan = plan_of(choices)
     given = []
-    plan.allow = lambda _choice: given.append(plan.least_context) or Allowance()
+    plan.allow = lambda _choice, least: given.append(least) or Allowance()
     kinds = {"a": FailureKind.CONTEXT, "c": FailureKind.EMPTY, "d": FailureKind.EMPTY, "b": None}
     assert walk(plan, fails(**kinds)).names == ["a", "c", "d", "b"]
     assert given[0] == 0

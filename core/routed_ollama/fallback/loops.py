@@ -110,7 +110,10 @@ def stream(
             pump = _Pump(attempt, view, hold=hold, replaces=replaces)
             with closing(send(attempt)) as chunks:
                 for chunk in chunks:
-                    yield from pump.feed(chunk)
+                    if pump.passes(chunk):
+                        yield chunk
+                    else:
+                        yield from pump.feed(chunk)
             yield from pump.finish()
             return
     yield from _last_chunks(plan)
@@ -130,8 +133,11 @@ async def astream(
             pump = _Pump(attempt, view, hold=hold, replaces=replaces)
             async with aclosing(send(attempt)) as chunks:
                 async for chunk in chunks:
-                    for ready in pump.feed(chunk):
-                        yield ready
+                    if pump.passes(chunk):
+                        yield chunk
+                    else:
+                        for ready in pump.feed(chunk):
+                            yield ready
             for ready in pump.finish():
                 yield ready
             return
@@ -148,6 +154,7 @@ class _Pump(Generic[C]):
     def __init__(self, attempt: Attempt, view: ChunkView[C], *, hold: bool, replaces: bool) -> None:
         self._attempt = attempt
         self._view = view
+        self._only_text = view.only_text
         self._hold = hold
         self._held: list[C] = []
         self._said: list[str] = []
@@ -163,16 +170,24 @@ class _Pump(Generic[C]):
         attempt.handed_out = self._handed_out
         attempt.taken = self._taken
 
+    def passes(self, chunk: C) -> bool:
+        """Take a chunk of text in mid-answer, which is handed out as it is; False for any other, which is to be fed.
+
+        On the way of every token, so it does next to nothing.
+        """
+        if not self._passing:
+            return False
+        text = self._only_text(chunk)
+        if not text:
+            return False
+        self._said.append(text)
+        self._tokens_out += 1
+        return True
+
     def feed(self, chunk: C) -> Sequence[C]:
-        """Take a chunk; return those to hand out. On the way of every token, so it does next to nothing."""
-        if self._passing:
-            text = self._view.only_text(chunk)
-            if text:
-                self._said.append(text)
-                self._tokens_out += 1
-                return (chunk,)
-            if self._view.joinable(chunk):
-                return (self._pass_on(chunk),)
+        """Take a chunk; return those to hand out."""
+        if self._passing and self._view.joinable(chunk):
+            return (self._pass_on(chunk),)
         if self._trimmer is None:
             return self._keep(chunk)
         new = self._new_part(chunk, self._trimmer)

@@ -140,7 +140,10 @@ class Attempt:
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> bool:
-        return self._plan.settle(self, error)
+        try:
+            return self._plan.settle(self, error)
+        finally:  # what refers to this attempt again would keep the whole request until the next garbage collection
+            self.handed_out, self.taken = None, Taken
 
     def record(self) -> AttemptRecord:
         """Return this attempt's line of the route, as of now."""
@@ -181,7 +184,7 @@ class AttemptPlan:
         recommendation: the decision behind it, with every score and reason.
         clock: monotonic seconds.
         admit: asks a candidate's circuit for leave just before it is tried; False passes it over.
-        allow: gives an attempt what it needs to be sent: limits of time, context.
+        allow: gives an attempt what it needs to be sent: limits of time, context; of that at least so many tokens.
         on_start, on_settled: told when an attempt begins and ends (waiting times, leases).
         max_attempts: how many models are asked at most; None for all.
         sole: whether there is one candidate only, which then fails as the plain class does.
@@ -201,7 +204,7 @@ class AttemptPlan:
     recommendation: Recommendation
     clock: Callable[[], float]
     admit: Callable[[Candidate], bool] = lambda _candidate: True
-    allow: Callable[[Choice], Allowance] = lambda _choice: Allowance()
+    allow: Callable[[Choice, int], Allowance] = lambda _choice, _least_context: Allowance()
     on_start: Callable[[Attempt], None] = _nothing
     on_settled: Callable[[Attempt], None] = _nothing
     max_attempts: int | None = None
@@ -239,7 +242,7 @@ class AttemptPlan:
             if choice is None:
                 return
             number += 1
-            yield Attempt(self, choice, number, self.allow(choice))
+            yield Attempt(self, choice, number, self.allow(choice, self.least_context))
 
     @property
     def refused(self) -> bool:

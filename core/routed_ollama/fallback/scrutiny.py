@@ -6,6 +6,7 @@ it is, as the plain class would.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -70,7 +71,7 @@ class Scrutiny:
 
     def __init__(self, plan: Plan, attempt: Judged) -> None:
         self._plan = plan
-        self._attempt = attempt
+        self._attempt = weakref.proxy(attempt)  # whose part it is: no more than that keeps it
         self._said: RepetitionWatch | None = RepetitionWatch()
         self._thought: RepetitionWatch | None = RepetitionWatch()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Self, cast
+from typing import Final, Self, cast
 
 import httpx
 
@@ -164,6 +164,9 @@ def _watch(request: httpx.Request) -> Watch | None:
     return watch
 
 
+_OVER: Final = httpx.ByteStream(b"")
+
+
 class _MeteredStream(httpx.SyncByteStream):
     def __init__(self, raw: httpx.SyncByteStream, meter: Meter) -> None:
         self._raw = raw
@@ -210,6 +213,7 @@ class _PhaseStream(_MeteredStream):
     def close(self) -> None:
         self._watch.ended()
         super().close()
+        self._raw = _OVER  # httpx keeps responses until the next garbage collection: let that be all it keeps
 
 
 class _AsyncMeteredStream(httpx.AsyncByteStream):
@@ -261,3 +265,4 @@ class _AsyncPhaseStream(_AsyncMeteredStream):
     async def aclose(self) -> None:
         self._watch.ended()
         await super().aclose()
+        self._raw = _OVER

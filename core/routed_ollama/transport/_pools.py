@@ -188,7 +188,7 @@ class _LoopPools:
 def _pause(request: httpx.Request) -> float | None:
     """Return how many seconds to wait before a server that refused is tried again; None: it is not."""
     timeout = request.extensions.get("timeout")
-    return timeout.watch.refused() if isinstance(timeout, OurTimeout) else None
+    return timeout.watch.refused() if isinstance(timeout, OurTimeout) and timeout.watch is not None else None
 
 
 def _running_loop() -> _Loop | None:

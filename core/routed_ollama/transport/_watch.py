@@ -57,8 +57,13 @@ class OurTimeout(dict[str, float | None]):
 
     def __init__(self, watch: Watch, client: Mapping[str, float | None], bounds: Mapping[str, float | None]) -> None:
         super().__init__(bounds)
-        self.watch = watch
+        self.watch: Watch | None = watch
         self.client = client
+
+    def over(self) -> None:
+        """Let go of the watch, which holds this one, too: nobody waits any more."""
+        self.watch = None
+        self["read"] = self.client.get("read")
 
 
 class Watch:
@@ -154,6 +159,7 @@ class Watch:
         if self._stand_in is not None:
             self._stand_in.leave()
             self._stand_in = None
+        self._timeout.over()
 
     def body_bound(self) -> float | None:
         """Seconds that the next read of the body may wait."""

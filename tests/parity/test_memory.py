@@ -1,0 +1,56 @@
+"""What a request took is given back when it is over, not when the garbage collector happens to run.
+
+Prompts and answers may be long, and a process that answers many holds the garbage of all of them otherwise. (Where a
+model failed, the traceback of its error holds what it happened to until then, as tracebacks do.)
+"""
+
+import asyncio
+import gc
+
+import pytest
+from columns import COLUMNS, SILENT, Ask, aread
+
+from routed_ollama import Attempt, AttemptPlan, Recommendation, Router
+from routed_ollama.testing import OllamaServer, ScriptedModel
+
+every_column = pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
+HELD = (Attempt, AttemptPlan, Recommendation)
+
+
+def held():
+    """What is still there of the requests so far, the garbage too."""
+    return [each for each in gc.get_objects() if type(each) in HELD]
+
+
+@pytest.fixture
+def llm(column):
+    with (
+        OllamaServer([ScriptedModel("one:1b"), ScriptedModel("two:1b")]) as server,
+        Router(hosts=[server.url], store="memory", config={"health": {"interval": 0}, **SILENT}) as router,
+    ):
+        yield column.make(router, models=["one:1b", "two:1b"])
+
+
+@pytest.fixture
+def no_collection():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@every_column
+def test_nothing_of_a_request_waits_for_the_garbage_collector(llm, column, no_collection):
+    column.whole(llm, Ask())
+    list(column.stream(llm, Ask()))
+    assert held() == []
+
+
+@every_column
+def test_nothing_of_an_async_request_waits_for_the_garbage_collector(llm, column, no_collection):
+    async def main():
+        await column.awhole(llm, Ask())
+        await aread(column, llm, Ask())
+
+    asyncio.run(main())
+    assert held() == []
