@@ -157,7 +157,7 @@ class Waits:
 
     def _begin_anew(self) -> None:
         self._lock = threading.Lock()
-        self._turns: WeakSet[Turn] = WeakSet()
+        self._turns: dict[str, dict[Candidate, dict[Turn, None]]] = {}  # by server and model, in their order
         self._to_look: WeakSet[Turn] = WeakSet()
         self._numbers = 0
 
@@ -168,8 +168,9 @@ class Waits:
             with self._lock:
                 self._numbers += 1
                 turn.number = self._numbers
-                turn.ahead = sum(other.candidate.host == turn.candidate.host for other in self._turns)
-                self._turns.add(turn)
+                there = self._turns.setdefault(turn.candidate.host, {})
+                turn.ahead = sum(map(len, there.values()))
+                there.setdefault(turn.candidate, {})[turn] = None
 
     def settled(self, bounds: Any, kind: FailureKind | None) -> None:
         """Note that an attempt with these bounds ended, and how it failed, if it did."""
@@ -178,7 +179,7 @@ class Waits:
             return
         marks = turn.marks
         with self._lock:
-            self._turns.discard(turn)
+            self._end(turn)
             self._left[turn.candidate] = self._clock()
             if marks.first_byte_at is not None:
                 self._answered[turn.candidate] = self._clock()
@@ -188,6 +189,15 @@ class Waits:
             if waited and kind is None and not turn.ahead:
                 more = max(0.0, (marks.first_byte_at or 0.0) - (marks.waits_since or 0.0) - turn.prompt)
                 self._elsewhere.setdefault(turn.candidate, Faded()).add(more)
+
+    def _end(self, turn: Turn) -> None:
+        me, host = turn.candidate, turn.candidate.host
+        there = self._turns.get(host, {})
+        there.get(me, {}).pop(turn, None)
+        if not there.get(me):
+            there.pop(me, None)
+        if not there:
+            self._turns.pop(host, None)
 
     def elsewhere(self, candidate: Candidate) -> float:
         """Return the seconds that a model's requests have lately waited with no other of this process ahead."""
@@ -201,8 +211,8 @@ class Waits:
         """
         host = turn.candidate.host
         with self._lock:
-            for other in self._turns:
-                if other is not turn and other.candidate.host == host and other.marks.waits_since is not None:
+            for turns in self._turns.get(host, {}).values():
+                if any(other is not turn and other.marks.waits_since is not None for other in turns):
                     return 0.0
             at = self._broke_off.get(host)
         return None if at is None else self._clock() - at
@@ -214,28 +224,21 @@ class Waits:
             turn: an attempt's.
             since: when its wait began.
         """
+        me, host = turn.candidate, turn.candidate.host
         with self._lock:
-            others = [other for other in self._turns if other is not turn]
-            answered, left = dict(self._answered), dict(self._left)
-        mine = [other for other in others if other.candidate == turn.candidate]
-        signs = [since, turn.load_began or since, answered.get(turn.candidate, since)]
-        signs += (other.marks.last_byte_at or since for other in mine)
-        theirs: list[Turn] = []
-        if turn.queues:  # for the loads ahead, and until a model has left; whoever gives up makes way
-            host = turn.candidate.host
-            theirs = [
-                other
-                for other in others
-                if other.candidate.host == host
-                and other.candidate != turn.candidate
-                and (other.number < turn.number or not other.queues)
-            ]
-            signs += (at for who, at in left.items() if who.host == host and who != turn.candidate)
-            signs += (other.marks.last_byte_at or since for other in theirs)
+            there = self._turns.get(host, {})
+            mine = list(there.get(me, ()))
+            signs = [since, turn.load_began or since, self._answered.get(me, since)]
+            theirs: list[Turn] = []
+            if turn.queues:  # for the loads ahead, and until a model has left; whoever gives up makes way
+                others = [other for who, turns in there.items() if who != me for other in turns]
+                theirs = [other for other in others if other.number < turn.number or not other.queues]
+                signs += [at for who, at in self._left.items() if who.host == host and who != me]
+        signs += [other.marks.last_byte_at or since for other in (*mine, *theirs) if other is not turn]
         alive = max(signs)
         until = [alive + turn.allowance]
-        until += (other.gives_up(alive) for other in mine if other.number < turn.number)
-        until += (other.gives_up(alive) + turn.allowance for other in theirs)
+        until += [other.gives_up(alive) for other in mine if other.number < turn.number]
+        until += [other.gives_up(alive) + turn.allowance for other in theirs]
         return max(until)
 
     def look(self, turn: Turn) -> None:
