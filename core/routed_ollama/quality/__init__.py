@@ -18,7 +18,7 @@ ends amid its code or its JSON never scores more than before.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from routed_ollama.analysis.tokens import estimate_tokens
@@ -86,9 +86,8 @@ def assess_quality(
         >>> assess_quality("What is 2 + 2?", "2 + 2 is 4.")
         8.5
     """
-    return explain_quality(
-        prompt, response, characteristics or task, done_reason=done_reason, expects_json=expects_json
-    ).score
+    found = _found(prompt, response, characteristics or task, done_reason, expects_json=expects_json)
+    return _score([round(lost, 2) for lost, _ in found.values()])
 
 
 def explain_quality(
@@ -116,28 +115,29 @@ def explain_quality(
         >>> report.score, [flaw.name for flaw in report.flaws]
         (3.5, ['refusing'])
     """
-    subject = subject_of(prompt, response, characteristics, cut=done_reason == "length")
+    found = _found(prompt, response, characteristics, done_reason, expects_json=expects_json)
+    otherwise = 0.0, "it says nothing" if len(found) == 1 else "the answer has to be JSON, and is judged as that"
+    components = []
+    for name, (_, most) in _LOOKS.items():
+        lost, reason = found.get(name, otherwise)
+        components.append(QualityComponent(name, round(lost, 2), most, reason))
+    return QualityReport(tuple(components), _score([each.lost for each in components]))
+
+
+def _found(
+    prompt: str, response: str, task: TaskCharacteristics | None, done_reason: str | None, *, expects_json: bool
+) -> dict[str, tuple[float, str]]:
+    """Return what was looked for, the emptiness first, with the points that each costs and the reason."""
+    subject = subject_of(prompt, response, task, cut=done_reason == "length")
     if not subject.says_something:
-        return _report({"empty": (NO_FLAW, "it says nothing")}, "it says nothing")
+        return {"empty": (NO_FLAW, "it says nothing")}
     if expects_json:
-        found = {"cut": _cut(subject), "format": _whole_json(subject)}
-        return _report(
-            {"empty": (0.0, "it says something"), **found}, "the answer has to be JSON, and is judged as that"
-        )
-    return _report({name: look(subject) for name, (look, _) in _LOOKS.items()}, "")
+        return {"empty": _empty(subject), "cut": _cut(subject), "format": _whole_json(subject)}
+    return {name: look(subject) for name, (look, _) in _LOOKS.items()}
 
 
-def _report(found: dict[str, tuple[float, str]], otherwise: str) -> QualityReport:
-    components = tuple(
-        QualityComponent(name, *_rounded(found.get(name, (0.0, otherwise)), most)) for name, (_, most) in _LOOKS.items()
-    )
-    if components[0].lost:
-        return QualityReport(components, 0.0)
-    return QualityReport(components, round(max(NO_FLAW - sum(each.lost for each in components), LEAST), 2))
-
-
-def _rounded(found: tuple[float, str], most: float) -> tuple[float, float, str]:
-    return round(found[0], 2), most, found[1]
+def _score(lost: Sequence[float]) -> float:
+    return 0.0 if lost[0] else round(max(NO_FLAW - sum(lost), LEAST), 2)
 
 
 def _empty(_subject: Subject) -> tuple[float, str]:

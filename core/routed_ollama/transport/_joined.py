@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 import httpx
+from pydantic_core import from_json
 
 from routed_ollama.errors import TruncatedStreamError
 
@@ -45,6 +46,14 @@ def _as_stream(request: httpx.Request) -> httpx.Request | None:
     return httpx.Request(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
 
 
+def _parsed(line: bytes) -> Any:
+    """Return what a line says, several times as fast as ``json`` does; what is wrong with it, that tells."""
+    try:
+        return from_json(line, cache_strings="keys")
+    except ValueError:
+        return json.loads(line)
+
+
 class _Joiner:
     """Adds up the lines of a stream."""
 
@@ -72,7 +81,7 @@ class _Joiner:
     def _line(self, line: bytes) -> None:
         if not line.strip() or "error" in self._last:
             return
-        part = json.loads(line)
+        part = _parsed(line)
         self._message = part.get("message") or self._message
         said = part.get("message") or part  # `/api/generate` has no message around them
         if self._hear is not None:
