@@ -89,7 +89,14 @@ class PerformanceCallbackHandler(BaseCallbackHandler):
         parameters = kwargs.get("invocation_params") or {}
         model = str(parameters.get("model") or metadata.get("ls_model_name") or "unknown")
         task = analyze(to_core([message for batch in messages for message in batch]))
-        return RunningRequest(with_tag(model), self.host, task.task_type, _prompt(messages))
+        return RunningRequest(
+            with_tag(model),
+            self.host,
+            task.task_type,
+            _prompt(messages),
+            expects_json=bool(parameters.get("format")),
+            offers_tools=bool(parameters.get("tools")),
+        )
 
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Note when the first token came: of text, of reasoning, or of a tool call."""
@@ -129,6 +136,7 @@ def _answered(run: RunningRequest, response: LLMResult, *, judge: bool) -> Outco
         text,
         usable=bool(text.strip() or called or message.additional_kwargs.get("reasoning_content")),
         judge=judge,
+        called=called,
         prompt_tokens=usage.get("input_tokens"),
         output_tokens=usage.get("output_tokens"),
     )

@@ -14,7 +14,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 
-from llamaindex_routed_ollama._messages import line_of, text_of, to_core, usable
+from llamaindex_routed_ollama._messages import called, line_of, text_of, to_core, usable
 from routed_ollama import (
     Outcome,
     Router,
@@ -76,7 +76,7 @@ class PerformanceEventHandler(BaseCallbackHandler):
             return event_id
         mark, messages = payload.get(EVENT_KEY), payload[EventPayload.MESSAGES]
         if mark is None:
-            run = self._plain(payload.get(EventPayload.SERIALIZED) or {}, messages)
+            run = self._plain(payload, messages)
         elif self._own or mark["router"] != self.router.id:
             run = RunningRequest.of_mark(mark, _prompt(messages))
         else:
@@ -85,11 +85,19 @@ class PerformanceEventHandler(BaseCallbackHandler):
             self._runs.begin(event_id, run)
         return event_id
 
-    def _plain(self, model: Mapping[str, Any], messages: Sequence[ChatMessage]) -> RunningRequest | None:
+    def _plain(self, payload: Mapping[str, Any], messages: Sequence[ChatMessage]) -> RunningRequest | None:
+        model, given = payload.get(EventPayload.SERIALIZED) or {}, payload.get(EventPayload.ADDITIONAL_KWARGS) or {}
         if "ollama" not in str(model.get("class_name", "")).lower():  # another provider's, under the same manager
             return None
         name = with_tag(str(model.get("model_name") or model.get("model") or "unknown"))
-        return RunningRequest(name, self.host, analyze(to_core(messages)).task_type, _prompt(messages))
+        return RunningRequest(
+            name,
+            self.host,
+            analyze(to_core(messages)).task_type,
+            _prompt(messages),
+            expects_json=bool(given.get("format")),
+            offers_tools=bool(given.get("tools")),
+        )
 
     def on_event_end(
         self,
@@ -128,7 +136,9 @@ def _prompt(messages: Sequence[ChatMessage]) -> str:
 
 def _answered(run: RunningRequest, response: ChatResponse | None, *, judge: bool) -> Outcome:
     text = "" if response is None else text_of(response.message)
-    return run.answered(line_of(response), text, usable=response is not None and usable(response), judge=judge)
+    answered = response is not None and usable(response)
+    calls = [] if response is None else called(response)
+    return run.answered(line_of(response), text, usable=answered, judge=judge, called=bool(calls))
 
 
 __all__ = ["EVENT_KEY", "PerformanceEventHandler"]

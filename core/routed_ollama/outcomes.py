@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from routed_ollama import _fork
 from routed_ollama.fallback import Attempt, AttemptPlan, FailureKind, classify
-from routed_ollama.quality import assess_quality
+from routed_ollama.quality import assess_quality, is_only_json
 from routed_ollama.transport import answer_heard, attempt_bounds
 from routed_ollama.types import Outcome, OutcomeKind, TaskType
 
@@ -83,6 +83,8 @@ def attempt_mark(router_id: str, plan: AttemptPlan, attempt: Attempt) -> dict[st
         "model": attempt.model,
         "host": attempt.host,
         "task_type": plan.recommendation.task.task_type,
+        "expects_json": plan.recommendation.task.needs.structured_output,
+        "offers_tools": plan.recommendation.task.needs.tools,
         "resident": attempt.choice.resident,
         "goes_on": bool(attempt.continues),
     }
@@ -101,6 +103,8 @@ class RunningRequest:
         resident: whether the model was in memory; None when unknown.
         first_token: seconds to the first token; None until it came.
         goes_on: whether it ends an answer that another began; as an answer of its own its quality is not judged.
+        expects_json: whether the whole answer has to be JSON.
+        offers_tools: whether it may be a tool call.
     """
 
     model: str
@@ -111,6 +115,8 @@ class RunningRequest:
     resident: bool | None = None
     first_token: float | None = None
     goes_on: bool = False
+    expects_json: bool = False
+    offers_tools: bool = False
     started: float = field(default_factory=time.perf_counter)
 
     @classmethod
@@ -123,7 +129,8 @@ class RunningRequest:
         """
         task_type = TaskType(mark["task_type"])
         said = (mark["model"], mark["host"], task_type, prompt, mark["request_id"], mark["resident"])
-        return cls(*said, goes_on=mark["goes_on"])
+        form = {name: mark.get(name, False) for name in ("goes_on", "expects_json", "offers_tools")}
+        return cls(*said, **form)
 
     def token(self) -> None:
         """Note that a token came; the first counts."""
@@ -137,6 +144,7 @@ class RunningRequest:
         *,
         usable: bool,
         judge: bool,
+        called: bool = False,
         prompt_tokens: int | None = None,
         output_tokens: int | None = None,
     ) -> Outcome:
@@ -147,6 +155,7 @@ class RunningRequest:
             text: the answer's text.
             usable: whether there is a tool call, reasoning, or text that is more than white space.
             judge: whether to assess the answer's quality.
+            called: whether it calls a tool.
             prompt_tokens: where the line has none.
             output_tokens: where the line has none.
         """
@@ -155,7 +164,8 @@ class RunningRequest:
             failure, error = FailureKind.TRUNCATED, "TruncatedStreamError"
         elif not usable:
             failure, error = FailureKind.EMPTY, "EmptyAnswerError"
-        judged = judge and text and failure is None and not self.goes_on
+        judged = judge and failure is None and not self.goes_on
+        quality, fits = self._looked_at(text, line.get("done_reason"), called=called) if judged else (None, None)
         return Outcome(
             model=self.model,
             host=self.host,
@@ -171,11 +181,18 @@ class RunningRequest:
             output_tokens=_tokens(line.get("eval_count")) or _tokens(output_tokens),
             output_seconds=seconds(line.get("eval_duration")),
             total_seconds=seconds(line.get("total_duration")),
-            quality=assess_quality(self.prompt, text, done_reason=line.get("done_reason")) if judged else None,
+            quality=quality,
+            fits=fits,
             request_id=self.request_id,
             was_resident=self.resident,
             at=time.time(),
         )
+
+    def _looked_at(self, text: str, reason: Any, *, called: bool) -> tuple[float | None, bool | None]:
+        """Return how good an answer looks, and whether it has the form that was to be had, where there is one."""
+        json = self.expects_json and not called
+        quality = assess_quality(self.prompt, text, done_reason=reason, expects_json=json) if text else None
+        return quality, (called or is_only_json(text)) if called or json else None
 
     def failed(self, error: BaseException, *, sent: bool | None = None) -> Outcome:
         """Return the outcome of a failure; a cancelled run and the caller's own mistakes blame no model.
@@ -186,12 +203,14 @@ class RunningRequest:
         """
         kind = classify(error, sent=sent)
         neutral = kind in {FailureKind.CANCELLED, FailureKind.CALLER}
+        unfit = kind in {FailureKind.INVALID, FailureKind.GARBLED} and (self.expects_json or self.offers_tools)
         return Outcome(
             model=self.model,
             host=self.host,
             kind=OutcomeKind.CANCELLED if neutral else OutcomeKind.FAILED,
             failure=kind.value,
             error=type(error).__name__,
+            fits=False if unfit else None,
             task_type=self.task_type,
             response_time=time.perf_counter() - self.started,
             first_token_seconds=self.first_token,

@@ -225,6 +225,9 @@ class Outcome:
     """Whether token counts are estimates (a cut stream has none)."""
     judged: bool = False
     """Whether a person gave the quality; else heuristics did."""
+    fits: bool | None = None
+    """Whether the answer has a form that could be checked: a tool call that was read, an object that validates. None
+    where there was nothing to check."""
 
     @property
     def tokens_per_second(self) -> float | None:

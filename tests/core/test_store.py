@@ -97,6 +97,7 @@ def test_outcomes_come_back_whole_and_oldest_first(store: Store) -> None:
         at=NOW - 1,
         estimated=True,
         judged=True,
+        fits=False,
     )
     assert all(getattr(full, field.name) not in (None, field.default) for field in dataclasses.fields(full))
     store.record(outcome(1, was_resident=None))
@@ -369,7 +370,8 @@ def test_a_file_of_an_older_version_is_migrated(path: Path) -> None:
         connection.execute(f"DELETE FROM {LOG} WHERE number > 1")  # noqa: S608 (a constant)
         connection.execute("DROP TABLE state")
         connection.execute("DROP TABLE feedback")
-        connection.execute("ALTER TABLE outcome DROP COLUMN judged")
+        for column in ("judged", "fits"):
+            connection.execute(f"ALTER TABLE outcome DROP COLUMN {column}")
         connection.commit()
     with opened(path) as store:
         store.save_state("a", {"b": 1})

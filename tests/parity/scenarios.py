@@ -150,7 +150,9 @@ def _asked(request):
 
 def _recorded(one):
     known = (one.model, one.host, one.kind, one.failure, one.task_type, one.was_resident)
-    return known + ((one.prompt_tokens, one.output_tokens, one.quality) if one.kind is OutcomeKind.OK else ())
+    return (*known, one.fits) + (
+        (one.prompt_tokens, one.output_tokens, one.quality) if one.kind is OutcomeKind.OK else ()
+    )
 
 
 def core_class(error):

@@ -95,7 +95,8 @@ class _Recorder:
             self._attempt.scrutiny.counted(piece.final.get("prompt_eval_count"), self._pieces)
             text, judge = "".join(each.text for each in self._pieces), self._router.learns
             self._attempt.scrutiny.ended(text, piece.final.get("done_reason"), self._pieces)
-            self._end(self._running.answered(piece.final, text, usable=self._usable, judge=judge))
+            called = any(each.called for each in self._pieces)
+            self._end(self._running.answered(piece.final, text, usable=self._usable, judge=judge, called=called))
         return piece
 
     def ended(self) -> None:

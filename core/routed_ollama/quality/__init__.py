@@ -24,10 +24,10 @@ from typing import Final
 from routed_ollama.analysis.tokens import estimate_tokens
 from routed_ollama.quality import circles, forms, languages, parsing, refusals
 from routed_ollama.quality.report import LEAST, NO_FLAW, QualityComponent, QualityReport
-from routed_ollama.quality.subject import Subject, subject_of
+from routed_ollama.quality.subject import Subject, subject_of, without_thinking
 from routed_ollama.types import TaskCharacteristics
 
-__all__ = ["QualityComponent", "QualityReport", "assess_quality", "explain_quality"]
+__all__ = ["QualityComponent", "QualityReport", "assess_quality", "explain_quality", "is_only_json"]
 
 _NO_JSON: Final = 7.0
 """Points that an answer loses which had to be JSON and is none: nobody can use it."""
@@ -122,6 +122,16 @@ def explain_quality(
         lost, reason = found.get(name, otherwise)
         components.append(QualityComponent(name, round(lost, 2), most, reason))
     return QualityReport(tuple(components), _score([each.lost for each in components]))
+
+
+def is_only_json(response: str) -> bool:
+    """Whether an answer is JSON and nothing else; a leading ``<think>`` part is left out.
+
+    Example:
+        >>> is_only_json('<think>Easy.</think> {"a": 1}'), is_only_json('Here it is: {"a": 1}')
+        (True, False)
+    """
+    return parsing.is_json(without_thinking(response).strip())
 
 
 def _found(

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from routed_ollama.quality.circles import NO_CIRCLE, Circle, circle_of
 from routed_ollama.types import TaskCharacteristics
 
-__all__ = ["Block", "Subject", "subject_of"]
+__all__ = ["Block", "Subject", "subject_of", "without_thinking"]
 
 _HALF: Final = 3_000
 """Characters looked at of the beginning and of the end of an answer."""
@@ -68,7 +68,7 @@ def subject_of(prompt: str, response: str, task: TaskCharacteristics | None, *, 
         task: What the analysis found.
         cut: Whether it ended at a limit of tokens.
     """
-    said = _without_thinking(response).strip()
+    said = without_thinking(response).strip()
     circle = circle_of(said)
     full = said if circle is NO_CIRCLE else said[: circle.begin + circle.size]
     head = full[: 2 * _HALF]
@@ -94,7 +94,8 @@ def subject_of(prompt: str, response: str, task: TaskCharacteristics | None, *, 
     )
 
 
-def _without_thinking(answer: str) -> str:
+def without_thinking(answer: str) -> str:
+    """Return an answer without the reasoning that it begins with."""
     if not answer[:200].lstrip().startswith("<think"):
         return answer
     return _THINK.sub("", answer[:_THOUGHTS], count=1) + answer[_THOUGHTS:]

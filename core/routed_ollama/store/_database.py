@@ -234,7 +234,8 @@ def _outcome(row: tuple[Any, ...]) -> Outcome | None:
         return None  # of a kind that only a newer version knows
     if any(isinstance(values[name], str | bytes) for name in _FIGURES):
         return None  # a failing disk's; it would be reckoned with
-    values["was_resident"] = None if values["was_resident"] is None else bool(values["was_resident"])
+    for name in ("was_resident", "fits"):
+        values[name] = None if values[name] is None else bool(values[name])
     values["estimated"], values["judged"] = bool(values["estimated"]), bool(values["judged"])
     return Outcome(**values)
 

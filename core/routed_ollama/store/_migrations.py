@@ -54,5 +54,6 @@ MIGRATIONS: dict[int, tuple[str, tuple[str, ...]]] = {
         ("CREATE TABLE feedback (request_id TEXT PRIMARY KEY, quality REAL NOT NULL, at REAL NOT NULL) WITHOUT ROWID",),
     ),
     4: ("who judged", ("ALTER TABLE outcome ADD COLUMN judged INTEGER",)),
+    5: ("whether an answer has the form that was asked for", ("ALTER TABLE outcome ADD COLUMN fits INTEGER",)),
 }
 """Number to name and statements."""
