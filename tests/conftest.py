@@ -96,5 +96,16 @@ def chat_models(pytestconfig, ollama_url) -> list[str]:
     return names[:2]
 
 
+@pytest.fixture
+def tool_models(pytestconfig, ollama_url, chat_models) -> list[str]:
+    """Names of models there that can call tools."""
+    if not pytestconfig.getoption("--ollama"):
+        return chat_models
+    with httpx.Client(base_url=ollama_url, timeout=30.0) as client:
+        installed = sorted(client.get("/api/tags").json()["models"], key=lambda model: model["size"])
+        able = [model["name"] for model in installed if "tools" in _capabilities(client, model["name"])]
+    return able[:2] or pytest.skip("no model with tools is installed")
+
+
 def _capabilities(client, name):
     return client.post("/api/show", json={"model": name}).json().get("capabilities", ())

@@ -102,10 +102,11 @@ def test_parsed_as_the_plain_class_does_it(method, schema, include_raw, serve):
 @pytest.mark.live
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 @pytest.mark.parametrize("schema", [Joke, JOKE_SCHEMA], ids=["pydantic", "json schema"])
-def test_any_server_gives_what_the_schema_asks_for(method, schema, ollama_url, chat_models):
-    llm = RoutedChatOllama(models=chat_models, model=chat_models[0], base_url=ollama_url, store="memory", temperature=0)
+def test_any_server_gives_what_the_schema_asks_for(method, schema, ollama_url, request):
+    models = request.getfixturevalue("tool_models" if method == "function_calling" else "chat_models")
+    llm = RoutedChatOllama(models=models, model=models[0], base_url=ollama_url, store="memory", temperature=0)
     result = llm.with_structured_output(schema, method=method).invoke("Tell me a joke and rate it from 1 to 10.")
-    assert set(as_dict(result)) == {"setup", "rating"}
+    assert set(as_dict(result)) >= {"setup", "rating"}  # a schema like this one allows more
 
 
 @methods

@@ -73,8 +73,8 @@ def test_tools_of_every_kind_reach_the_model_as_from_the_plain_class(definition,
 
 
 @pytest.mark.live
-def test_a_tool_is_called_and_its_result_is_used(ollama_url, chat_models):
-    llm = RoutedChatOllama(models=chat_models, base_url=ollama_url, store="memory", temperature=0)
+def test_a_tool_is_called_and_its_result_is_used(ollama_url, tool_models):
+    llm = RoutedChatOllama(models=tool_models, base_url=ollama_url, store="memory", temperature=0)
     bound = llm.bind_tools([multiply])
     call = bound.invoke("Use the tool multiply to multiply 6 by 7.")
     assert [each["name"] for each in call.tool_calls] == ["multiply"]
