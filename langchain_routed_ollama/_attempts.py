@@ -76,7 +76,7 @@ class Request:
     def chat(self, attempt: Attempt) -> ChatOllama:
         """Return the plain model of an attempt."""
         options = self.kwargs.get("options")
-        return self.candidates.chat(attempt.candidate, attempt.allowance.num_ctx if options is None else None)
+        return self.candidates.plain(attempt.candidate, attempt.allowance.num_ctx if options is None else None)
 
     def arguments(self, attempt: Attempt, inner: ChatOllama) -> dict[str, Any]:
         """Return the call's keyword arguments for an attempt."""

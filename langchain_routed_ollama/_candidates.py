@@ -6,8 +6,6 @@ transport, bounded by phase; async connections belong to the loop that runs.
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,10 +13,10 @@ from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_ollama import ChatOllama
 from ollama import AsyncClient, Client
 
-from routed_ollama import Candidate, ClientSettings, default_host, normalize_host, owns_locks, with_tag
+from routed_ollama import Candidate, ClientSettings, PlainModels, default_host, normalize_host, with_tag
 
 
-class Candidates:
+class Candidates(PlainModels[ChatOllama]):
     """Makes and keeps the plain model of each candidate.
 
     Args:
@@ -28,62 +26,29 @@ class Candidates:
     """
 
     def __init__(self, clients: ClientSettings, fields: Mapping[str, Any], *, ready: Sequence[ChatOllama] = ()) -> None:
+        super().__init__({candidate_of(model): model for model in reversed(ready)})
         self._clients = clients
         self._fields = dict(fields)
-        self._lock = threading.Lock()
-        owns_locks(self)
-        self._templates: dict[str, ChatOllama] = {}
-        self._made: dict[tuple[Candidate, int | None], ChatOllama] = {}
-        self._ready = {candidate_of(model): model for model in reversed(ready)}
-        self._closers: list[weakref.finalize[[], Candidates]] = []
-        self._async_clients: list[AsyncClient] = []
-
-    def chat(self, candidate: Candidate, num_ctx: int | None) -> ChatOllama:
-        """Return the plain model of a candidate, with a context of that many tokens unless the user set one."""
-        key = (candidate, num_ctx)
-        made = self._made.get(key)
-        if made is None:
-            with self._lock:
-                made = self._made.setdefault(key, self._make(candidate, num_ctx))
-        return made
 
     def _make(self, candidate: Candidate, num_ctx: int | None) -> ChatOllama:
         ready = self._ready.get(candidate)
-        model = self._kept(_bounded_copy(ready), ready) if ready is not None else self._named(candidate)
+        model = self._closed(_bounded_copy(ready), ready) if ready is not None else self._named(candidate)
         return model.model_copy(update={"num_ctx": num_ctx}) if num_ctx and model.num_ctx is None else model
 
     def _named(self, candidate: Candidate) -> ChatOllama:
-        template = self._templates.get(candidate.host)
+        template: ChatOllama | None = self._by_host.get(candidate.host)
         if template is None:
-            template = self._templates[candidate.host] = self._kept(self._template(candidate))
+            template = self._by_host[candidate.host] = self._closed(self._template(candidate))
         return template.model_copy(update={"model": candidate.model})
 
-    def _kept(self, model: ChatOllama, theirs: ChatOllama | None = None) -> ChatOllama:
-        """Close a model's connections when these candidates are gone; the plain class leaves them open."""
+    def _closed(self, model: ChatOllama, theirs: ChatOllama | None = None) -> ChatOllama:
+        """Have a model's clients closed with these candidates, but for those that are the user's."""
         client, async_client = model._client, model._async_client  # noqa: SLF001 (ChatOllama's only handle on them)
         if isinstance(client, Client) and (theirs is None or client is not theirs._client):  # noqa: SLF001
-            self._closers.append(weakref.finalize(self, client.close))
+            self._kept(client)
         if isinstance(async_client, AsyncClient) and (theirs is None or async_client is not theirs._async_client):  # noqa: SLF001
-            self._async_clients.append(async_client)
+            self._akept(async_client)
         return model
-
-    def close(self) -> list[AsyncClient]:
-        """Close the sync connections; the next request opens new ones. Return the async clients, which stay open.
-
-        Their connections belong to event loops, and are closed with these.
-        """
-        with self._lock:
-            closers, self._closers = self._closers, []
-            clients, self._async_clients = self._async_clients, []
-            self._templates, self._made = {}, {}
-        for close in closers:
-            close()
-        return clients
-
-    async def aclose(self) -> None:
-        """Close the connections of the running loop, too."""
-        for client in self.close():
-            await client.close()  # type: ignore[no-untyped-call]
 
     def _template(self, candidate: Candidate) -> ChatOllama:
         host, clients = candidate.host, self._clients

@@ -6,8 +6,6 @@ underneath, so that its phases can be told apart. Async connections belong to th
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +14,7 @@ from llama_index.llms.ollama import Ollama
 from llama_index.llms.ollama.base import DEFAULT_REQUEST_TIMEOUT
 from ollama import AsyncClient, Client
 
-from routed_ollama import Candidate, ClientSettings, normalize_host, owns_locks, with_tag
+from routed_ollama import Candidate, ClientSettings, PlainModels, normalize_host, with_tag
 
 DEFAULT_CONTEXT_WINDOW = 8192
 """Tokens that every candidate is given where the user asks for no context of their own, unless it was trained for less.
@@ -26,7 +24,7 @@ default: enough for a query over four chunks of LlamaIndex's usual 1024 tokens, 
 """
 
 
-class Candidates:
+class Candidates(PlainModels[Ollama]):
     """Makes and keeps the plain model of each candidate.
 
     Args:
@@ -44,25 +42,10 @@ class Candidates:
         ready: Sequence[Ollama] = (),
         clients: tuple[Client | None, AsyncClient | None] = (None, None),
     ) -> None:
+        super().__init__({_candidate_of(model): model for model in reversed(ready)})
         self._fields = dict(fields)
         self._settings = settings
         self._theirs = clients
-        self._lock = threading.Lock()
-        owns_locks(self)
-        self._clients: dict[str, tuple[Client, AsyncClient]] = {}
-        self._made: dict[tuple[Candidate, int | None], Ollama] = {}
-        self._ready = {_candidate_of(model): model for model in reversed(ready)}
-        self._closers: list[weakref.finalize[[], Candidates]] = []
-        self._async_clients: list[AsyncClient] = []
-
-    def plain(self, candidate: Candidate, num_ctx: int | None) -> Ollama:
-        """Return the plain model of a candidate, with a context of that many tokens unless the user set one."""
-        key = (candidate, num_ctx)
-        made = self._made.get(key)
-        if made is None:
-            with self._lock:
-                made = self._made.setdefault(key, self._make(candidate, num_ctx))
-        return made
 
     def _make(self, candidate: Candidate, num_ctx: int | None) -> Ollama:
         ready = self._ready.get(candidate)
@@ -82,14 +65,14 @@ class Candidates:
         return made.model_copy(update=update)
 
     def _clients_of(self, host: str) -> tuple[Client, AsyncClient]:
-        clients = self._clients.get(host)
+        clients: tuple[Client, AsyncClient] | None = self._by_host.get(host)
         if clients is None:
             sync, async_ = self._theirs
             clients = (
                 sync or self._kept(_sync_client(host, self._settings)),
                 async_ or self._akept(_async_client(host, self._settings)),
             )
-            self._clients[host] = clients
+            self._by_host[host] = clients
         return clients
 
     def _bounded_copy(self, ready: Ollama, candidate: Candidate) -> Ollama:
@@ -101,33 +84,6 @@ class Candidates:
         if made._async_client is None:  # noqa: SLF001
             made._async_client = self._akept(_async_client(candidate.host, settings))  # noqa: SLF001
         return made
-
-    def _kept(self, client: Client) -> Client:
-        """Close a client's connections when these candidates are gone."""
-        self._closers.append(weakref.finalize(self, client.close))
-        return client
-
-    def _akept(self, client: AsyncClient) -> AsyncClient:
-        self._async_clients.append(client)
-        return client
-
-    def close(self) -> list[AsyncClient]:
-        """Close the sync connections; the next request opens new ones. Return the async clients, which stay open.
-
-        Their connections belong to event loops, and are closed with these.
-        """
-        with self._lock:
-            closers, self._closers = self._closers, []
-            clients, self._async_clients = self._async_clients, []
-            self._clients, self._made = {}, {}
-        for close in closers:
-            close()
-        return clients
-
-    async def aclose(self) -> None:
-        """Close the connections of the running loop, too."""
-        for client in self.close():
-            await client.close()  # type: ignore[no-untyped-call]
 
     def handlers_of(self, candidate: Candidate) -> list[BaseCallbackHandler]:
         """Return a ready-made model's own handlers; they hear its attempts."""

@@ -20,7 +20,7 @@ from routed_ollama._defaults import (
 from routed_ollama._explanation import Explanation
 from routed_ollama._fork import owns_locks
 from routed_ollama._version import __version__
-from routed_ollama.adapters import ModelLife, OwnRouter, given_router, router_of, scope_of, server_urls
+from routed_ollama.adapters import ModelLife, OwnRouter, PlainModels, given_router, router_of, scope_of, server_urls
 from routed_ollama.agent import AgentInterface, AgentResponse, EnhancedAgentInterface, create_agent
 from routed_ollama.analysis import analyze, estimate_tokens
 from routed_ollama.catalog import Catalog, with_tag
@@ -158,6 +158,7 @@ __all__ = [
     "OutcomeKind",
     "OwnRouter",
     "PerformanceHistory",
+    "PlainModels",
     "Prediction",
     "Prefer",
     "PromptCutError",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from routed_ollama import _fork
 from routed_ollama._life import Closing
 from routed_ollama.catalog import with_tag
 from routed_ollama.clients import ClientSettings
@@ -13,6 +16,66 @@ from routed_ollama.config import RouterConfig, default_host
 from routed_ollama.errors import ConfigurationError
 from routed_ollama.router import Router
 from routed_ollama.types import Candidate
+
+M = TypeVar("M")
+C = TypeVar("C")
+
+
+class PlainModels(Generic[M]):
+    """Makes and keeps the framework's plain model of each candidate, and sees to the clients that were made for them.
+
+    Args:
+        ready: ready-made models, used as they are; of several of one candidate the first.
+    """
+
+    def __init__(self, ready: Mapping[Candidate, M]) -> None:
+        self._ready = dict(ready)
+        self._lock = threading.Lock()
+        _fork.owns_locks(self)
+        self._made: dict[tuple[Candidate, int | None], M] = {}
+        self._by_host: dict[str, Any] = {}
+        self._closers: list[weakref.finalize[[], PlainModels[M]]] = []
+        self._async_clients: list[Any] = []
+
+    def plain(self, candidate: Candidate, num_ctx: int | None) -> M:
+        """Return the plain model of a candidate, with a context of that many tokens unless the user set one."""
+        key = (candidate, num_ctx)
+        made = self._made.get(key)
+        if made is None:
+            with self._lock:
+                made = self._made.setdefault(key, self._make(candidate, num_ctx))
+        return made
+
+    def _make(self, candidate: Candidate, num_ctx: int | None) -> M:
+        raise NotImplementedError
+
+    def _kept(self, client: C) -> C:
+        """Close a sync client's connections when these models are gone; the plain classes leave them open."""
+        close: Callable[[], None] = client.close  # type: ignore[attr-defined]
+        self._closers.append(weakref.finalize(self, close))
+        return client
+
+    def _akept(self, client: C) -> C:
+        self._async_clients.append(client)
+        return client
+
+    def close(self) -> list[Any]:
+        """Close the sync connections; the next request opens new ones. Return the async clients, which stay open.
+
+        Their connections belong to event loops, and are closed with these.
+        """
+        with self._lock:
+            closers, self._closers = self._closers, []
+            clients, self._async_clients = self._async_clients, []
+            self._by_host, self._made = {}, {}
+        for close in closers:
+            close()
+        return clients
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop, too."""
+        for client in self.close():
+            await client.close()
 
 
 class OwnRouter(Router):

@@ -162,7 +162,7 @@ def construction(url: str, store: Path, rounds: int) -> list[Row]:
         model = RoutedChatOllama(models=MODELS, base_url=url, store=store)
         running = model._running
         for candidate in [info.candidate for info in shared.models() if info.name in MODELS]:
-            running.candidates.chat(candidate, None)
+            running.candidates.plain(candidate, None)
 
     def two(_number: int) -> None:
         ChatOllama(model="a", base_url=url)
