@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from routed_ollama._counterfactuals import FORMATS, Counterfactual, counterfactuals
 from routed_ollama._reasoning import share
 from routed_ollama._tables import Table, as_html, as_text
+from routed_ollama._weights import weights_of
 from routed_ollama.performance import PRIOR_QUALITY_WEIGHT, PRIOR_SUCCESS, PRIOR_SUCCESS_WEIGHT
 from routed_ollama.priors import Grade, evidence_of
 from routed_ollama.scoring import HEALTH, Pace, ScoringSettings, needed, pace_of
@@ -129,6 +130,7 @@ class Explanation:
                 "output_tokens": task.output_tokens,
                 "needs": list(needed(task)),
                 "capabilities": {capability.value: weight for capability, weight in task.capabilities.items()},
+                "mathematics": task.mathematics,
             },
             "settings": {
                 "weights": {name: getattr(settings, name) for name in ("capability", "performance", "health")},
@@ -258,8 +260,8 @@ def _asked_and_able(score: ModelScore, task: TaskCharacteristics) -> str:
     info, learnt = score.info, _learnt(score)
     if info is None:
         return "not known"
-    able = dict(zip(ModelCapability, info.strengths, strict=True))
-    parts = [f"{weight:.2f} x {able[name]:.2f} {name}" for name, weight in task.capabilities.items() if weight]
+    named = zip((*ModelCapability, "mathematics"), weights_of(task), info.skills, strict=False)
+    parts = [f"{weight:.2f} x {able:.2f} {name}" for name, weight, able in named if weight]
     asked = " + ".join(parts) or "the task asks for nothing in particular"
     return f"{asked}; {learnt:+.3f} by judgements of its answers" if learnt else asked
 

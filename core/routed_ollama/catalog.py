@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from routed_ollama._frozen import FrozenDict
 from routed_ollama.errors import RoutedOllamaError
 from routed_ollama.ollama_api import OllamaHost, count_of, text_of
-from routed_ollama.priors import capabilities_of
+from routed_ollama.priors import capabilities_of, mathematics_of
 from routed_ollama.types import ModelCapability, ModelInfo, Residency
 
 _UNITS: Final = {"T": 1e3, "B": 1.0, "M": 1e-3, "K": 1e-6}
@@ -219,11 +219,13 @@ class Catalog:
             return self._shows
 
     def _judged(self, info: ModelInfo) -> ModelInfo:
-        prior = capabilities_of(
-            _NO_SIZE.sub("", info.name), family=info.family, parameters=info.parameters, quantization=info.quantization
-        )
-        override = self._overrides.get(info.name) or self._overrides.get(info.name.removesuffix(":latest"))
-        return replace(info, capabilities=FrozenDict({**prior, **(override or {})}))
+        name, family, size, bits = _NO_SIZE.sub("", info.name), info.family, info.parameters, info.quantization
+        prior = capabilities_of(name, family=family, parameters=size, quantization=bits)
+        override = self._overrides.get(info.name) or self._overrides.get(info.name.removesuffix(":latest")) or {}
+        # Whoever says how well it reasons says so of mathematics, too.
+        said = ModelCapability.REASONING in override
+        mathematics = None if said else mathematics_of(name, family=family, parameters=size, quantization=bits)
+        return replace(info, capabilities=FrozenDict({**prior, **override}), mathematics=mathematics)
 
 
 def with_tag(name: str) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import repeat
 from operator import attrgetter, mul
 from typing import Final, NamedTuple
 
@@ -21,6 +20,7 @@ from routed_ollama._exploring import tried
 from routed_ollama._frozen import FrozenDict
 from routed_ollama._gates import ESTIMATE_SLACK, HEALTH_GATES, ModelView, gate, lacking, needed, standing_bar
 from routed_ollama._reasoning import ANSWERING, AS_ASKED, EXPLORED, PREFERRED, no_model_reason, sentence
+from routed_ollama._weights import weights_of
 from routed_ollama.catalog import with_tag
 from routed_ollama.performance import PRIOR_RATE_WEIGHT, PerformanceHistory
 from routed_ollama.types import (
@@ -58,7 +58,6 @@ _GUESS: Final[Mapping[Prefer, float]] = {"speed": 1.0, "balanced": 0.1, "quality
 where speed is what is wanted; for the better answer nothing; between, it decides between models that are about equal:
 even a guess of minutes against one of seconds is made up for by two hundredths of capability."""
 HEALTH: Final = {CircuitState.CLOSED: 1.0, CircuitState.HALF_OPEN: 0.5, CircuitState.OPEN: 0.0}
-_CAPABILITIES: Final = tuple(ModelCapability)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +110,11 @@ def _scored(
     views: Sequence[ModelView], task: TaskCharacteristics, settings: ScoringSettings, history: PerformanceHistory
 ) -> list[ModelScore]:
     """Return each model's score for a request. The parts are 0..1 each; preferences come on top."""
-    wanted = task.capabilities
-    weights = tuple(map(wanted.get, _CAPABILITIES, repeat(0.0)))
+    weights = weights_of(task)
     known, expected = [], []
     for view in views:
         info, resident, in_flight, circuit, recent, *_ = view
-        prior = sum(map(mul, weights, info.strengths))
+        prior = sum(map(mul, weights, info.skills))
         health = recent if circuit is CircuitState.CLOSED else HEALTH[circuit] * recent  # hashing an enum takes time
         prediction = history.predict(info, task, resident=resident, in_flight=in_flight, prior=prior)
         learnt = prediction.grounds.learnt if prediction.grounds is not None else 0.0

@@ -141,6 +141,8 @@ class TaskCharacteristics:
     needs: Needs = Needs()
     capabilities: Mapping[ModelCapability, float] = field(default_factory=FrozenDict)
     """How much each capability counts for this prompt; the weights sum to 1."""
+    mathematics: float = 0.0
+    """How much of the reasoning is mathematics, 0..1: for so much of it, skill in mathematics counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,8 @@ class ModelInfo:
     """False where no server could say; then nothing is gated on them."""
     capabilities: Mapping[ModelCapability, float] = field(default_factory=FrozenDict)
     """What it is good at, 0..1 each: priors, or what the configuration says."""
+    mathematics: float | None = None
+    """How good it is at mathematics, 0..1; None where it is taken to calculate as well as it reasons."""
     remote: bool = False
     """Whether it runs in somebody's cloud."""
     continues_prefill: bool | None = None
@@ -172,11 +176,17 @@ class ModelInfo:
     """The pair that names it among several hosts."""
     strengths: tuple[float, ...] = field(init=False, repr=False, compare=False)
     """Its capabilities in the order of ``ModelCapability``; 0.4 where nothing is known."""
+    skills: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    """Its strengths, and mathematics at the end."""
 
     def __post_init__(self) -> None:
         """Work out once what every decision reads."""
         object.__setattr__(self, "candidate", Candidate(self.name, self.host))
-        object.__setattr__(self, "strengths", tuple(self.capabilities.get(c, 0.4) for c in ModelCapability))
+        strengths = tuple(self.capabilities.get(c, 0.4) for c in ModelCapability)
+        reasoning = self.capabilities.get(ModelCapability.REASONING, 0.4)
+        mathematics = reasoning if self.mathematics is None else self.mathematics
+        object.__setattr__(self, "strengths", strengths)
+        object.__setattr__(self, "skills", (*strengths, mathematics))
 
 
 @dataclass(frozen=True, slots=True)

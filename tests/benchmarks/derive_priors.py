@@ -6,7 +6,7 @@ Reads ``../shared/data`` beside the repository: only what is MIT or Apache-2.0, 
 and WildBench; and ``published_results.json``, figures of public leaderboards, under the same licences alone. Prints the
 module, or writes it. No prompt is read, only scores.
 
-For each capability, every result is the logit of a share solved, explained as
+For each capability, and for skill in mathematics, every result is the logit of a share solved, explained as
 
     mean + benchmark + size * log2(effective parameters / 8) + year * (release - 2024.4, slower after 2024)
     + small * halvings below 2 billion + variants + line + family + model + what the package assumes anyhow
@@ -30,7 +30,7 @@ from typing import Final
 
 from prior_sources import (
     BENCHMARKS,
-    CAPABILITIES,
+    COLUMNS,
     DATA,
     LICENCES,
     PUBLISHED,
@@ -42,7 +42,6 @@ from prior_sources import (
 
 from routed_ollama.priors import assumed, curve_terms
 from routed_ollama.priors.names import Profile, profile_of
-from routed_ollama.types import ModelCapability
 
 __all__ = ["BENCHMARKS", "DATA", "LICENCES", "PUBLISHED", "Result", "derive", "evidence", "raw_results", "results"]
 
@@ -84,19 +83,19 @@ def terms(result: Result) -> dict[str, float]:
     return found | {f"variant {name}": 1.0 for name in VARIANTS if name in profile.variants}
 
 
-def _assumed(model: str, capability: ModelCapability) -> float:
+def _assumed(model: str, column: str) -> float:
     """What the package assumes of a model; of a base model nothing, for it was measured as base models are used."""
     profile = profile_of(model)
     profile = replace(profile, variants=profile.variants - {"base"})
-    return assumed(profile)[CAPABILITIES.index(capability)]
+    return assumed(profile)[COLUMNS.index(column)]
 
 
-def fit(capability: ModelCapability, found: Iterable[Result]) -> dict[str, float]:
-    """Ridge regression of all results that speak of a capability."""
+def fit(column: str, found: Iterable[Result]) -> dict[str, float]:
+    """Ridge regression of all results that speak of a capability or of mathematics."""
     rows = [
-        (terms(r), logit(r.share) - _assumed(r.model, capability), 1.0 if r.independent else _MAKER)
+        (terms(r), logit(r.share) - _assumed(r.model, column), 1.0 if r.independent else _MAKER)
         for r in found
-        if capability in BENCHMARKS[r.benchmark]
+        if column in BENCHMARKS[r.benchmark]
     ]
     names = sorted({name for row, _, _ in rows for name in row})
     index = {name: i for i, name in enumerate(names)}
@@ -140,8 +139,8 @@ Evidence = dict[str, tuple[int, int]]
 
 
 def derive(found: list[Result]) -> Tables:
-    """The tables of the shipped module: each name with one number per capability, in logits, to two decimals."""
-    fits = [fit(capability, found) for capability in CAPABILITIES]
+    """The tables of the shipped module: each name with one number per column, in logits, to two decimals."""
+    fits = [fit(column, found) for column in COLUMNS]
     tables: Tables = {"CURVE": {}, "VARIANTS": {}, "LINES": {}, "MODELS": {}, "FAMILIES": {}}
     for name in sorted({name for one in fits for name in one}):
         kind, _, rest = name.partition(" ")
@@ -163,8 +162,8 @@ def _larger_is_no_worse(tables: Tables, found: list[Result]) -> dict[str, tuple[
     Isotonic regression over size, weighted by the results that speak of the capability.
     """
     weights = [
-        Counter(model_key(profile_of(r.model)) for r in found if capability in BENCHMARKS[r.benchmark])
-        for capability in CAPABILITIES
+        Counter(model_key(profile_of(r.model)) for r in found if column in BENCHMARKS[r.benchmark])
+        for column in COLUMNS
     ]
     families: dict[str, list[tuple[str, Mapping[str, float]]]] = defaultdict(list)
     for key in tables["MODELS"]:
@@ -220,10 +219,10 @@ Sources: LLMRouter's published scores (MIT), MMLU-Pro's and ZeroEval's (Apache-2
 WildBench's published means, and the leaderboards of ``tests/benchmarks/published_results.json`` (MIT, Apache-2.0);
 ``docs/priors.md`` lists them. Nearly all of full-precision models.
 
-Logits per capability, in the order of ``ORDER``. ``CURVE`` holds the mean of a model of 8 billion parameters of
-spring 2024, what a doubling of parameters adds and what a year adds; ``LINES`` and ``VARIANTS`` what a lineage or a
-specialisation adds; ``MODELS`` (``family|size``) what single models add. ``EVIDENCE`` counts the benchmarks in which a
-model was measured: by others, by its maker.
+Logits per capability, in the order of ``ORDER``, and of skill in mathematics at the end. ``CURVE`` holds the mean of a
+model of 8 billion parameters of spring 2024, what a doubling of parameters adds and what a year adds; ``LINES`` and
+``VARIANTS`` what a lineage or a specialisation adds; ``MODELS`` (``family|size``) what single models add. ``EVIDENCE``
+counts the benchmarks in which a model was measured: by others, by its maker.
 """
 
 from collections.abc import Mapping

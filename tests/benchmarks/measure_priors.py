@@ -24,9 +24,8 @@ from typing import Final, NamedTuple
 
 from derive_priors import BENCHMARKS, DATA, Result, derive, raw_results, results
 
-from routed_ollama.priors import SHIPPED, Tables, estimate, strength_by
+from routed_ollama.priors import SHIPPED, Tables, estimate, mathematics, strength_by
 from routed_ollama.priors.names import profile_of
-from routed_ollama.types import ModelCapability
 
 SOURCES: Final[Mapping[str, tuple[str, ...]]] = {
     "uiuc-llmrouter": ("uiuc-llmrouter",),
@@ -39,6 +38,12 @@ SOURCES: Final[Mapping[str, tuple[str, ...]]] = {
     "trtllm": ("trtllm",),
     "bfcl": ("bfcl",),
     "reasoners": ("open-r1", "deepseek-"),
+    "opencompass": ("opencompass",),
+    "microsoft": ("microsoft", "simple-evals"),
+    "ai2": ("olmes",),
+    "hugging face": ("lighteval",),
+    "openbmb": ("openbmb",),
+    "makers": ("reported",),
     "routerdc": ("routerdc",),
 }
 """Which benchmarks are of one hand, by the beginnings of their names."""
@@ -106,12 +111,14 @@ def drawn(table: Table, *, one_class: bool) -> Iterator[tuple[str, ...]]:
             yield pool
 
 
-def pick(pool: Iterable[str], tables: Tables, wanted: Collection[ModelCapability] = ()) -> str:
+def pick(pool: Iterable[str], tables: Tables, wanted: Collection[str] = ()) -> str:
     """The strongest model by given tables: overall, or in what is wanted."""
 
     def strength(model: str) -> float:
-        found = estimate(profile_of(model), tables)
-        return sum(found[capability] for capability in wanted) if wanted else strength_by(found)
+        profile = profile_of(model)
+        found = estimate(profile, tables)
+        able = {**found, "mathematics": mathematics(profile, tables)}
+        return sum(able[column] for column in wanted) if wanted else strength_by(found)
 
     return max(pool, key=strength)
 

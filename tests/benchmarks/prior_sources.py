@@ -33,15 +33,56 @@ _C = ModelCapability
 _CODE, _READ, _REASON, _CREATE, _ACCURATE, _FOLLOW = (
     _C.CODE_GENERATION, _C.CODE_ANALYSIS, _C.REASONING, _C.CREATIVITY, _C.ACCURACY, _C.INSTRUCTION_FOLLOWING
 )  # fmt: skip
-CAPABILITIES: Final = (_CODE, _READ, _REASON, _CREATE, _ACCURATE, _FOLLOW)
-"""In the order of the shipped tables."""
-BENCHMARKS: Final[Mapping[str, tuple[ModelCapability, ...]]] = {
+_MATHS: Final = "mathematics"
+COLUMNS: Final[tuple[str, ...]] = (_CODE, _READ, _REASON, _CREATE, _ACCURATE, _FOLLOW, _MATHS)
+"""What is derived, in the order of the shipped tables: six capabilities, and skill in mathematics."""
+_Columns = tuple[str, ...]
+_FORMAL: Final[_Columns] = (_REASON, _MATHS)
+"""Mathematics of competitions and of science, which takes reasoning, too. Grade-school problems, told in plain words,
+speak of reasoning alone."""
+_GRADUATE: Final[_Columns] = (_REASON, _ACCURATE)
+_LEADERBOARDS: Final[Mapping[str, Mapping[_Columns, str]]] = {
+    "zeroeval": {(_ACCURATE,): "mmlu-redux", (_REASON, _FOLLOW): "zebra", (_READ,): "crux"},
+    "opencompass": {
+        _FORMAL: "math omni-math", (_REASON,): "gsm8k bbh musr", (_ACCURATE,): "mmlu", (_FOLLOW,): "ifeval",
+    },
+    "microsoft": {
+        _FORMAL: "math", (_REASON,): "gsm8k mgsm bbh", _GRADUATE: "mmlu-pro",
+        (_ACCURATE,): "mmlu mmlu-cf arc-challenge",
+    },
+    "simple-evals": {
+        _FORMAL: "math", (_REASON,): "mgsm", _GRADUATE: "gpqa", (_ACCURATE,): "mmlu", (_CODE,): "humaneval",
+    },
+    "olmes": {
+        _FORMAL: "math", (_REASON,): "gsm8k", (_ACCURATE,): "mmlu popqa", (_FOLLOW,): "ifeval",
+        (_FOLLOW, _CREATE): "alpaca-eval",
+    },
+    "olmes-2025": {
+        _FORMAL: "math aime-2024", (_REASON,): "bbh zebra", _GRADUATE: "gpqa", (_ACCURATE,): "mmlu",
+        (_CODE,): "humaneval-plus livecodebench", (_FOLLOW,): "ifeval", (_FOLLOW, _CREATE): "alpaca-eval",
+    },
+    "lighteval": {
+        _FORMAL: "aime-2025", (_REASON,): "gsm-plus", _GRADUATE: "gpqa", (_ACCURATE,): "global-mmlu",
+        (_CODE,): "livecodebench", (_FOLLOW,): "ifeval",
+    },
+    "lighteval-2024": {(_REASON,): "gsm8k", _GRADUATE: "mmlu-pro", (_ACCURATE,): "arc", (_FOLLOW,): "ifeval"},
+    "openbmb": {_FORMAL: "mathbench", (_CODE,): "humaneval-plus mbpp-plus livecodebench"},
+    "reported": {
+        _FORMAL: "math aime-2025", (_REASON,): "gsm8k", _GRADUATE: "gpqa", (_CODE,): "humaneval livecodebench-v6",
+        (_FOLLOW,): "ifeval",
+    },
+    "reported-2026": {
+        _FORMAL: "hmmt aime", _GRADUATE: "mmlu-pro gpqa", (_CODE,): "livecodebench", (_FOLLOW,): "ifeval",
+    },
+}  # fmt: skip
+"""Who ran each, and what they measure."""
+BENCHMARKS: Final[Mapping[str, _Columns]] = {
     "livecodebench:CODING/codegen-early-2024": (_CODE,),
     "livecodebench:TESTING/testgen": (_CODE, _READ),
     "livecodebench:DEBUGGING/self-repair": (_CODE, _READ),
     "livecodebench:ANALYSIS/code-execution": (_READ,),
     "wildbench/Coding & Debugging": (_CODE, _READ, _FOLLOW),
-    "wildbench/Math & Data Analysis": (_REASON,),
+    "wildbench/Math & Data Analysis": _FORMAL,
     "wildbench/Planning & Reasoning": (_REASON, _FOLLOW),
     "wildbench/Creative Tasks": (_CREATE, _FOLLOW),
     "wildbench/Information/Advice seeking": (_ACCURATE, _FOLLOW, _CREATE),
@@ -52,8 +93,9 @@ BENCHMARKS: Final[Mapping[str, tuple[ModelCapability, ...]]] = {
     "uiuc-llmrouter/openbook_qa": (_ACCURATE,),
     "uiuc-llmrouter/trivia_qa": (_ACCURATE,),
     "zeroeval-gsm/grade-school-math": (_REASON,),
-    "zeroeval-math-l5/competition-math": (_REASON,),
-    **{f"mmlu-pro/{name}": (_REASON,) for name in ("math", "physics", "chemistry", "business")},
+    "zeroeval-math-l5/competition-math": _FORMAL,
+    **{f"mmlu-pro/{name}": _FORMAL for name in ("math", "physics", "chemistry")},
+    "mmlu-pro/business": (_REASON,),
     **{f"mmlu-pro/{name}": (_ACCURATE,) for name in ("biology", "economics", "health", "history", "other")},
     "mmlu-pro/philosophy": (_ACCURATE,),
     "mmlu-pro-overall": (_REASON, _ACCURATE),
@@ -63,9 +105,15 @@ BENCHMARKS: Final[Mapping[str, tuple[ModelCapability, ...]]] = {
     "trtllm-mmlu": (_ACCURATE,),
     "trtllm-gsm8k": (_REASON,),
     **dict.fromkeys(("bfcl-v3-non-live", "bfcl-v4-non-live", "bfcl-v4-live"), (_FOLLOW,)),
-    **dict.fromkeys(("open-r1-math-500", "deepseek-math-500", "deepseek-aime-2024"), (_REASON,)),
-    **dict.fromkeys(("open-r1-gpqa", "deepseek-gpqa"), (_REASON, _ACCURATE)),
+    **dict.fromkeys(("open-r1-math-500", "deepseek-math-500", "deepseek-aime-2024"), _FORMAL),
+    **dict.fromkeys(("open-r1-gpqa", "deepseek-gpqa"), _GRADUATE),
     **dict.fromkeys(("open-r1-livecodebench", "deepseek-livecodebench"), (_CODE,)),
+    **{
+        f"{hand}-{name}": columns
+        for hand, tables in _LEADERBOARDS.items()
+        for columns, names in tables.items()
+        for name in names.split()
+    },
 }  # fmt: skip
 """What each benchmark says something about."""
 

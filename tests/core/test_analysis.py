@@ -106,6 +106,9 @@ def test_a_curly_apostrophe_is_an_apostrophe():
     [
         ("A train travels 120 km in 2 hours and 30 minutes. What is its average speed in km per hour?", True),
         (r"Find $\frac{d}{dx} x^2 e^{x}$", True),
+        ("Anna has seven pears and eats two a day. How many are left after three days?", True),
+        ("How many people live in Rome?", False),
+        ("How much did 3 of the 12 tyres cost?\n```\ntyres = 12\n```", False),
         ("Natalia sold 48 clips in April and 24 in May, for 3 dollars each. How many dollars is that?", True),
         ("Tell me a story about a dragon", False),
         ("Who was the first emperor of Rome?", False),
@@ -114,6 +117,23 @@ def test_a_curly_apostrophe_is_an_apostrophe():
 def test_reasoning_counts_more_where_the_answer_is_calculated(text, calculated):
     weights = ask(text, task_type=TaskType.GENERAL).capabilities
     assert (weights[ModelCapability.REASONING] > 0.4) is calculated
+
+
+@pytest.mark.parametrize(
+    ("text", "task_type", "mathematics"),
+    [
+        (r"Find $\frac{d}{dx} x^2 e^{x}$", TaskType.GENERAL, 1.0),
+        (r"Let $f(x) = \sqrt{x + 3}$ and $g(x) = 2x - 1$; what is $g(f(6))$?", TaskType.CODING, 1.0),
+        ("How many prime integers lie between 10 and 20?", TaskType.GENERAL, 1.0),
+        ("Simplify 4x^2 + 3 and 5x^2 + 7 and 9", TaskType.ANALYSIS, 1.0),
+        ("Anna has 7 pears and eats two a day. How many are left after three days?", TaskType.GENERAL, 0.0),
+        ("Write x^2 as a function in Java 21, C 17 and Go 1", TaskType.CODING, 0.0),
+        ("```\nx = y ^ 2 + 3\nz = 4\n```\nWhat is wrong here?", TaskType.DEBUGGING, 0.0),
+        ("Tell me a story about a dragon", TaskType.GENERAL, 0.0),
+    ],
+)
+def test_mathematics_counts_where_the_problem_is_put_in_its_terms(text, task_type, mathematics):
+    assert ask(text, task_type=task_type).mathematics == mathematics
 
 
 def test_text_alone_is_a_message_of_the_user():

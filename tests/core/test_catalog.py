@@ -252,6 +252,15 @@ def test_what_the_configuration_says_a_model_is_good_at_goes_before_what_is_know
     assert changed.find("llama3")[0].capabilities[ModelCapability.SPEED] == 0.0
 
 
+def test_who_says_how_well_a_model_reasons_says_so_of_mathematics_too() -> None:
+    name, said = "qwen2.5:7b", {ModelCapability.REASONING: 0.1}
+    (known,) = Catalog.of_names([name]).find(name)
+    (configured,) = Catalog.of_names([name], {name: said}).find(name)
+    assert known.skills[-1] == known.mathematics != known.capabilities[ModelCapability.REASONING]
+    assert configured.skills[-1] == configured.capabilities[ModelCapability.REASONING] == 0.1
+    assert known.skills[:-1] == known.strengths
+
+
 @pytest.mark.parametrize(
     ("name", "full"),
     [

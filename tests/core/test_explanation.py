@@ -466,6 +466,21 @@ def test_the_whole_of_it_as_text() -> None:
     assert "0.70 x 0.60 code_generation + 0.30 x 0.60 accuracy" in text
 
 
+def test_mathematics_is_shown_in_the_place_of_the_reasoning_that_it_takes() -> None:
+    weights = {ModelCapability.REASONING: 0.8, ModelCapability.ACCURACY: 0.2}
+    task = replace(CODING, capabilities=weights, mathematics=0.75)
+    calculating = view("a:8b", 0.5)
+    calculating = calculating._replace(info=replace(calculating.info, mathematics=0.9))
+    found = Case([calculating, view("b:8b", 0.6)], task).choose()
+    explained = found.explain()
+    (source,) = [c.source for c in explained.components if (c.candidate.model, c.name) == ("a:8b", "capability")]
+    parts = dict(part.split(" x ")[::-1] for part in source.split(" + "))
+    assert parts == {"0.50 reasoning": "0.20", "0.50 accuracy": "0.20", "0.90 mathematics": "0.60"}
+    assert sum(float(weight) * float(said.split()[0]) for said, weight in parts.items()) == pytest.approx(0.74)
+    assert found.scores[0].capability == pytest.approx(0.74)
+    assert explained.to_dict()["task"]["mathematics"] == 0.75
+
+
 def test_hosts_are_told_apart_where_there_are_several() -> None:
     text = str(explained(view("a:8b", 0.6), view("a:8b", 0.5, host="http://two")))
     assert "a:8b at http://one" in text

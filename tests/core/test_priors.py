@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routed_ollama.priors import capabilities_of, evidence_of, measured, strength_of
+from routed_ollama.priors import capabilities_of, evidence_of, mathematics_of, measured, strength_of
 from routed_ollama.priors.families import ACTIVE, FAMILIES
 from routed_ollama.priors.names import profile_of
 from routed_ollama.types import ModelCapability
@@ -38,6 +38,11 @@ with_data = pytest.mark.skipif(
         ("mixtral:8x7b", "mixtral", 46.7, 12.9, set()),
         ("somebody/4x3b-mix:latest", "", 9.96, 6, set()),
         ("qwen3:30b-a3b", "qwen3", 30.5, 3.3, {"thinking"}),
+        ("qwen3:32b", "qwen3", 32.8, 32.8, {"thinking"}),
+        ("gemma4:26b", "gemma4", 25.2, 3.8, {"thinking"}),
+        ("gemma4:31b", "gemma4", 31, 31, {"thinking"}),
+        ("llama-guard3:8b", "llama-guard3", 8, 8, {"specialist"}),
+        ("somebody/qwen2.5-translator:7b", "qwen2.5", 7, 7, {"specialist"}),
         ("newmoe:40b-a4b", "", 40, 4, set()),
         ("qwen3:235b-a22b-instruct-2507-q4_K_M", "qwen3:2507", 235, 22, set()),
         ("gemma3n:e4b", "gemma3n", 6.9, 4, set()),
@@ -95,9 +100,29 @@ def test_the_stronger_model_is_expected_to_be_stronger(better_to_worse):
 def test_specialists_are_better_at_their_speciality():
     general, coder = capabilities_of("qwen2.5:14b"), capabilities_of("qwen2.5-coder:14b")
     assert coder[C.CODE_GENERATION] > general[C.CODE_GENERATION]
-    assert coder[C.CREATIVITY] < general[C.CREATIVITY]
-    assert capabilities_of("qwen2-math:7b")[C.REASONING] > capabilities_of("qwen2:7b")[C.REASONING]
+    assert capabilities_of("unheard-coder:8b")[C.CREATIVITY] < capabilities_of("unheard:8b")[C.CREATIVITY]
+    assert mathematics_of("qwen2-math:7b") > mathematics_of("qwen2:7b")
     assert capabilities_of("unheard-thinking:8b")[C.REASONING] > capabilities_of("unheard:8b")[C.REASONING]
+
+
+@pytest.mark.parametrize(
+    ("made_for_one_job", "general"),
+    [
+        ("llama3-chatqa:70b", "llama3.1:8b"),
+        ("firefunction-v2:70b", "llama3:8b"),
+        ("unheard-guard:14b", "unheard:7b"),
+        ("unheard-ocr:14b", "unheard:7b"),
+        ("sqlcoder:15b", "starcoder2:7b"),
+    ],
+)
+def test_who_was_made_for_another_job_is_no_match_for_a_smaller_model_that_chats(made_for_one_job, general):
+    assert strength_of(made_for_one_job) < strength_of(general)
+
+
+def test_mathematics_is_another_matter_than_reasoning():
+    chatty, calculating = "gemma3:27b", "qwen2.5:14b"
+    assert capabilities_of(chatty)[C.REASONING] > capabilities_of(calculating)[C.REASONING]
+    assert mathematics_of(chatty) < mathematics_of(calculating)
 
 
 def test_speed_follows_what_is_read_per_token():
@@ -123,6 +148,7 @@ def test_every_name_gets_an_answer(name, family, parameters, quantization):
     assert set(found) == set(C)
     assert all(0 <= value <= 1 for value in found.values())
     assert 0 <= strength_of(name, family=family, parameters=parameters, quantization=quantization) <= 1
+    assert 0 <= mathematics_of(name, family=family, parameters=parameters, quantization=quantization) <= 1
 
 
 def test_every_known_family_is_recognised_by_its_name():
@@ -170,7 +196,9 @@ def test_what_falls_with_size_is_pooled(values, weights, rising):
         ("llama3.1:8b-text-q4_0", "sibling"),
         ("somebody/llama3.1-pirate:8b", "sibling"),
         ("llama3.1:8b-abliterated", "sibling"),
-        ("smollm2:1.7b", "curve"),
+        ("smollm2:1.7b", "reported"),
+        ("gemma4:26b", "reported"),
+        ("stablelm2:1.6b", "curve"),
         ("gemma9:12b", "curve"),
         ("somebody/thing:7b", "curve"),
         ("somebody/thing", "unknown"),
@@ -192,6 +220,7 @@ def test_a_maker_alone_is_not_a_measurement():
     grades = {evidence_of(key.replace("|", ":") + "b").grade for key in measured.EVIDENCE}
     assert {"measured", "sparse"} <= grades
     assert all(evidence_of(name).independent == 0 for name in ("smollm2:1.7b", "nothing-known"))
+    assert evidence_of("smollm2:1.7b").maker > 1
 
 
 def test_enough_models_are_measured_by_others():

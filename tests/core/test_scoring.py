@@ -202,6 +202,23 @@ def test_the_score_is_forty_forty_twenty() -> None:
     assert score.total == pytest.approx(0.4 * 0.7 + 0.4 * score.performance + 0.2 * 0.9)
 
 
+@pytest.mark.parametrize(("mathematics", "first"), [(0.0, "reasons:8b"), (0.4, "reasons:8b"), (1.0, "calculates:8b")])
+def test_as_far_as_the_task_is_mathematics_it_counts_instead_of_reasoning(mathematics: float, first: str) -> None:
+    task = replace(CODING, capabilities={ModelCapability.REASONING: 1.0}, mathematics=mathematics)
+    found = choose(view("reasons:8b", 0.6, mathematics=0.5), view("calculates:8b", 0.5, mathematics=0.6), task=task)
+    assert order(found)[0] == first
+    for score in found.scores:
+        assert score.info is not None
+        *_, skill = score.info.skills
+        reasoning = score.info.capabilities[ModelCapability.REASONING]
+        assert score.capability == pytest.approx((1 - mathematics) * reasoning + mathematics * skill)
+
+
+def test_a_model_of_which_nobody_says_how_it_calculates_does_as_well_as_it_reasons() -> None:
+    task = replace(CODING, capabilities={ModelCapability.REASONING: 1.0}, mathematics=1.0)
+    assert choose(view("a:8b", 0.7), task=task).scores[0].capability == 0.7
+
+
 def test_weights_can_be_chosen() -> None:
     (score,) = choose(view("a:8b", skill=0.7), capability=1.0, performance=0.0, health=0.0).scores
     assert score.total == pytest.approx(0.7)

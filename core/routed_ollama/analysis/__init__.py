@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from routed_ollama.analysis.demands import complexity_of, expected_output, requirements_of, weigh
+from routed_ollama.analysis.demands import calculates, complexity_of, expected_output, formal, requirements_of, weigh
 from routed_ollama.analysis.reading import read
 from routed_ollama.analysis.task_type import Verdict, classify
 from routed_ollama.analysis.tokens import estimate_prompt_tokens, estimate_tokens
@@ -65,6 +65,7 @@ def analyze(
     requirements = requirements_of(reading, verdict.task_type, complexity)
     if not needs.vision and any(message.images for message in messages):
         needs = replace(needs, vision=True)
+    calculated = calculates(reading, verdict.task_type)
     return TaskCharacteristics(
         task_type=verdict.task_type,
         confidence=verdict.confidence,
@@ -77,9 +78,8 @@ def analyze(
             reading, verdict.task_type, complexity, tokens=own_tokens, needs=needs, limit=max_output_tokens
         ),
         needs=needs,
-        capabilities=weigh(
-            verdict.task_type, requirements, complexity, calculates=reading.calculates and not reading.code
-        ),
+        capabilities=weigh(verdict.task_type, requirements, complexity, calculates=calculated),
+        mathematics=float(calculated and formal(reading)),
     )
 
 

@@ -6,6 +6,7 @@ are judgements; where one was measured, its source stands beside it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -14,7 +15,7 @@ from routed_ollama.analysis import words as w
 from routed_ollama.analysis.reading import Reading
 from routed_ollama.types import Complexity, ModelCapability, Needs, TaskType
 
-__all__ = ["Requirements", "complexity_of", "expected_output", "requirements_of", "weigh"]
+__all__ = ["Requirements", "calculates", "complexity_of", "expected_output", "formal", "requirements_of", "weigh"]
 
 
 class Requirements(NamedTuple):
@@ -86,8 +87,31 @@ _ECHO: Final = frozenset(
 _SHRINK: Final = frozenset(("summarize", "summarise", "summary", "tldr", "classify", "classification", "extract"))
 
 _MAY_CALCULATE: Final = frozenset({_T.GENERAL, _T.ANALYSIS})
+_MAY_ASK_HOW_MANY: Final = _MAY_CALCULATE | {TaskType.PLANNING}
+_FORMULAS: Final = (
+    "\\frac", "\\sqrt", "\\cdot", "\\times", "\\[", "\\(", "\\le", "\\ge", "\\angle", "\\sum", "\\int", "\\pi",
+    "\\theta", "^\\circ", "\\text", "\\begin{",
+)  # fmt: skip
+"""What formulas in LaTeX hold and programs hardly ever do; their braces and signs look like code."""
+_IN_LINE: Final = re.compile(r"\$[A-Za-z\\(|][^$\n]{0,80}\$")
+"""A formula between dollars; a price begins with a digit."""
+_TERMS: Final = w.CALCULATE - {
+    "calculate", "compute", "solve", "sum", "percentage", "fraction", "kg", "meters", "km", "hours", "rate", "average",
+    "ratio", "equals", "total", "digits",
+}  # fmt: skip
+"""Terms of mathematics and physics; the others stand in everyday problems, too."""
+_FEW_TERMS: Final = 2
+_HOW_MANY: Final = ("how many", "how much", "how old", "how long", "how far")
+_IN_WORDS: Final = (frozenset(_NUMBERS) - {"a", "an", "one", "single"}) | {
+    "half", "twice", "double", "third", "quarter", "percent",
+}  # fmt: skip
+_PROBLEM: Final = 100
+"""Words of a problem in which its numbers are looked for."""
+_GIVEN: Final = 2
+"""Numbers that a problem gives at least."""
 _CALCULATED: Final = 4.0
-"""How much more reasoning counts where the answer is calculated: benchmarks of mathematics measure nothing else."""
+"""How much more reasoning counts where the answer is calculated: benchmarks of mathematics measure nothing else. What
+counts of formulas is skill in mathematics, see ``TaskCharacteristics.mathematics``."""
 
 _C = ModelCapability
 _ORDER: Final = (
@@ -181,6 +205,56 @@ def expected_output(
     return max(1, min(round(expected), most))
 
 
+def calculates(reading: Reading, task: TaskType) -> bool:
+    """Say whether the answer is to be calculated: a problem with numbers or formulas, or "how many" of given numbers.
+
+    Numbers alone say so in general prompts and analyses only: elsewhere they are versions, lines and sizes.
+
+    Args:
+        reading: The last message of the user.
+        task: Its task type.
+
+    Returns:
+        Whether skill in mathematics counts.
+    """
+    if reading.fences or reading.traceback:
+        return False
+    if reading.calculates and (
+        (task in _MAY_CALCULATE and not reading.code)
+        or ("\\" in reading.text and any(mark in reading.text for mark in _FORMULAS))
+    ):
+        return True
+    return task in _MAY_ASK_HOW_MANY and not reading.code and reading.question and _asks_how_many(reading)
+
+
+def formal(reading: Reading) -> bool:
+    """Say whether what is to be calculated is put in formulas or in terms of mathematics.
+
+    A problem told in plain words takes reasoning; this takes skill in mathematics, and models that are equal in the one
+    differ in the other.
+
+    Args:
+        reading: The last message of the user.
+
+    Returns:
+        Whether it is a matter of mathematics.
+    """
+    text = reading.text
+    if "^" in text or len(_TERMS & reading.hits) >= _FEW_TERMS:
+        return True
+    if "$" in text and _IN_LINE.search(text):
+        return True
+    return "\\" in text and any(mark in text for mark in _FORMULAS)
+
+
+def _asks_how_many(reading: Reading) -> bool:
+    text = reading.text.lower()
+    if "how " not in text or not any(words in text for words in _HOW_MANY):
+        return False
+    given = (word in _IN_WORDS or word[0].isdecimal() for word in reading.prose[:_PROBLEM])
+    return sum(given) >= _GIVEN
+
+
 def weigh(
     task: TaskType, requirements: Requirements, complexity: Complexity, *, calculates: bool = False
 ) -> Mapping[ModelCapability, float]:
@@ -190,7 +264,7 @@ def weigh(
         task: Its task type.
         requirements: How much accuracy, speed and originality count.
         complexity: Its complexity.
-        calculates: Whether it is about numbers.
+        calculates: Whether the answer is calculated.
 
     Returns:
         Weights that sum to 1; that of speed is 0, see above.
@@ -203,7 +277,7 @@ def weigh(
         reasoning *= 1.25
     elif complexity is Complexity.LOW:
         reasoning *= 0.8
-    if calculates and task in _MAY_CALCULATE:
+    if calculates:
         reasoning *= _CALCULATED
     values = (code, read_code, reasoning, max(creativity, 0.0), accuracy, follow)
     total = sum(values)

@@ -18,7 +18,7 @@ from routed_ollama.priors import measured
 from routed_ollama.priors.names import Profile, profile_of
 from routed_ollama.types import ModelCapability
 
-__all__ = ["Evidence", "Grade", "capabilities_of", "evidence_of", "strength_of"]
+__all__ = ["Evidence", "Grade", "capabilities_of", "evidence_of", "mathematics_of", "strength_of"]
 
 Table = Mapping[str, tuple[float, ...]]
 Grade = Literal["measured", "sparse", "reported", "sibling", "curve", "unknown"]
@@ -41,7 +41,7 @@ class Evidence(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The numbers the lookup works on: logits, one per capability of ``measured.ORDER``."""
+    """The numbers the lookup works on: logits, one per capability of ``measured.ORDER``, and mathematics at the end."""
 
     curve: Table = measured.CURVE
     variants: Table = measured.VARIANTS
@@ -73,16 +73,18 @@ _SAME: Final = 0.26
 _DISTANT: Final = 0.5
 """How fast a sibling's own result counts less: half of it is left at two doublings' distance."""
 
-# Assumptions, in logits, in the order of measured.ORDER: what public results of the data at hand do not cover.
+# Assumptions, in logits, in the order of the tables: what public results of the data at hand do not cover.
 _ASSUMED: Final[Table] = {
-    "math": (-0.3, -0.2, 0.3, -0.5, 0.0, -0.3),
-    "vision": (-0.3, -0.3, -0.2, -0.1, -0.1, -0.2),
-    "thinking": (0.3, 0.3, 0.5, 0.0, 0.1, 0.0),
-    "specialist": (-0.6, -0.6, -0.6, -0.6, -0.6, -0.6),
-    "uncensored": (-0.1, -0.1, -0.1, 0.1, -0.1, -0.1),
+    "math": (-0.3, -0.2, 0.0, -0.5, 0.0, -0.3, 0.5),
+    "vision": (-0.3, -0.3, -0.2, -0.1, -0.1, -0.2, -0.2),
+    "thinking": (0.3, 0.3, 0.5, 0.0, 0.1, 0.0, 0.5),
+    "specialist": (-1.0, -1.0, -1.0, -0.8, -0.8, -2.0, -1.0),
+    "uncensored": (-0.1, -0.1, -0.1, 0.1, -0.1, -0.1, -0.1),
     # A base model is measured with worked examples before each question; a chat has none, and it just goes on writing.
-    "base": (-1.0, -1.0, -1.0, -0.8, -0.8, -2.0),
+    "base": (-1.0, -1.0, -1.0, -0.8, -0.8, -2.0, -1.0),
 }
+_COLUMNS: Final = len(measured.ORDER) + 1
+"""Numbers in each row of the tables: the capabilities, and mathematics."""
 _PERPLEXITY: Final = {
     "1": 1.2, "2": 0.87, "3": 0.24, "4": 0.05, "5": 0.014, "6": 0.004, "8": 0.0004,
 }  # fmt: skip
@@ -128,6 +130,26 @@ def capabilities_of(
         True
     """
     return estimate(profile_of(name, family, parameters, quantization), SHIPPED)
+
+
+@lru_cache(maxsize=4096)
+def mathematics_of(name: str, *, family: str = "", parameters: float = 0.0, quantization: str = "") -> float:
+    """Say how good a model is at mathematics, by its name: reasoning in general tells too little of it.
+
+    Args:
+        name: The name as Ollama lists it, of any form.
+        family: What Ollama calls its family; used when the name tells nothing.
+        parameters: Billions of parameters; 0 when unknown.
+        quantization: Such as ``Q4_K_M``; empty when unknown.
+
+    Returns:
+        The share of mathematical problems that it is expected to solve, from 0 to 1.
+
+    Example:
+        >>> mathematics_of("mathstral:7b") > mathematics_of("mistral:7b")
+        True
+    """
+    return mathematics(profile_of(name, family, parameters, quantization), SHIPPED)
 
 
 @lru_cache(maxsize=4096)
@@ -193,15 +215,26 @@ def estimate(profile: Profile, tables: Tables) -> Mapping[ModelCapability, float
     Returns:
         Each capability from 0 to 1, to three decimals.
     """
+    speed = {_C.SPEED: _speed(profile, _bits(profile.quantization))}
+    return FrozenDict(speed | dict(zip(measured.ORDER, _shares(profile, tables), strict=False)))
+
+
+def mathematics(profile: Profile, tables: Tables) -> float:
+    """Estimate skill in mathematics, from 0 to 1, as ``estimate`` does the capabilities."""
+    return _shares(profile, tables)[-1]
+
+
+def _shares(profile: Profile, tables: Tables) -> list[float]:
+    """One share per column of the tables."""
     bits = _bits(profile.quantization)
     loss = _LOGITS_PER_PERPLEXITY * _PERPLEXITY.get(bits, 0.0) * min(1.0, (7 / max(profile.size, 1.0)) ** 0.5)
     extras = [*_measured_extras(profile, tables), assumed(profile)]
     factors = [(tables.curve[name], factor) for name, factor in curve_terms(profile).items()]
-    found = {_C.SPEED: _speed(profile, bits)}
-    for i, capability in enumerate(measured.ORDER):
+    found = []
+    for i in range(_COLUMNS):
         value = sum(slope[i] * factor for slope, factor in factors) + sum(extra[i] for extra in extras) - loss
-        found[capability] = round(1 / (1 + math.exp(-value)), 3)
-    return FrozenDict(found)
+        found.append(round(1 / (1 + math.exp(-value)), 3))
+    return found
 
 
 def curve_terms(profile: Profile) -> Mapping[str, float]:
@@ -213,10 +246,10 @@ def curve_terms(profile: Profile) -> Mapping[str, float]:
 
 
 def assumed(profile: Profile) -> tuple[float, ...]:
-    """Return what is assumed of a profile beside what was measured, in logits, one per capability."""
+    """Return what is assumed of a profile beside what was measured, in logits, one per column of the tables."""
     rows = [_ASSUMED[name] for name in sorted(profile.variants & _ASSUMED.keys())]
     small = -_BELOW_SMALL * _halvings(profile)
-    return tuple(small + sum(row[i] for row in rows) for i in range(len(measured.ORDER)))
+    return tuple(small + sum(row[i] for row in rows) for i in range(_COLUMNS))
 
 
 def _halvings(profile: Profile) -> float:

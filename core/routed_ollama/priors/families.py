@@ -54,6 +54,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "qwen3-vl": _F("qwen", 2025.8, 8.8, "vision"),
     "qwen3:2507": _F("qwen", 2025.55, 4.0),
     "qwen3-next": _F("qwen", 2025.7, 79.7),
+    "qwen3.5": _F("qwen", 2026.15, 9.0, "thinking"),
     # Google
     "gemma": _F("gemma", 2024.15, 8.5),
     "codegemma": _F("gemma", 2024.3, 8.5, "coder"),
@@ -61,6 +62,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "shieldgemma": _F("gemma", 2024.55, 9.2, "specialist"),
     "gemma3": _F("gemma", 2025.2, 4.3),
     "gemma3n": _F("gemma", 2025.5, 6.9),
+    "gemma4": _F("gemma", 2026.25, 8.0, "thinking"),
     # Mistral
     "mistral": _F("mistral", 2024.4, 7.2),
     "mistral:v0.1": _F("mistral", 2023.75, 7.2),
@@ -122,6 +124,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     # Nvidia
     "nemotron": _F("nemotron", 2024.8, 70.6),
     "nemotron-mini": _F("nemotron", 2024.7, 4.2),
+    "nemotron-3-nano": _F("nemotron", 2025.95, 31.6, "thinking"),
     "llama3-chatqa": _F("nemotron", 2024.35, 8, "specialist"),
     # Small ones
     "smollm": _F("smollm", 2024.55, 1.7),
@@ -163,6 +166,12 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "nexusraven": _F("llama", 2023.9, 13, "specialist"),
     "duckdb-nsql": _F("llama", 2024.1, 7, "specialist"),
     "meditron": _F("llama", 2023.9, 7, "specialist"),
+    "medllama2": _F("llama", 2023.7, 7, "specialist"),
+    "firefunction-v2": _F("llama", 2024.45, 70.6, "specialist"),
+    "bespoke-minicheck": _F("internlm", 2024.65, 7.7, "specialist"),
+    "gpt-oss-safeguard": _F("openai", 2025.8, 20.9, "specialist"),
+    "functiongemma": _F("gemma", 2025.95, 0.27, "specialist"),
+    "translategemma": _F("gemma", 2026.0, 4.3, "specialist"),
     "nuextract": _F("phi", 2024.5, 3.8, "specialist"),
     "reader-lm": _F("qwen", 2024.7, 1.5, "specialist"),
     # Tuned by others, on models of a line above
@@ -208,11 +217,13 @@ ACTIVE: Final[Mapping[str, Mapping[float, float]]] = {
     "deepseek-v2": {15.7: 2.4, 236: 21}, "deepseek-coder-v2": {15.7: 2.4, 236: 21}, "deepseek-v2.5": {236: 21},
     "deepseek-v3": {671: 37}, "deepseek-v3.1": {671: 37}, "deepseek-r1": {671: 37}, "dbrx": {132: 36},
     "wizardlm2": {141: 39}, "qwen2": {57.4: 14}, "qwen3-next": {79.7: 3}, "glm-4.7-flash": {30: 3},
-    "qwen3": {30.5: 3.3, 235: 22}, "qwen3-coder": {30.5: 3.3, 480: 35}, "qwen3-vl": {30.5: 3.3, 235: 22},
-    "gpt-oss": {20.9: 3.6, 117: 5.1}, "llama4": {109: 17, 400: 17}, "granite3-moe": {1.3: 0.4, 3.3: 0.8},
-    "granite3.1-moe": {1.3: 0.4, 3.3: 0.8}, "granite4": {7: 1, 32: 9}, "gemma3n": {5.4: 2, 6.9: 4},
+    "qwen3": {30.5: 3.3, 32.8: 32.8, 235: 22}, "qwen3-coder": {30.5: 3.3, 480: 35},
+    "qwen3-vl": {30.5: 3.3, 33.4: 33.4, 235: 22}, "qwen3.5": {35: 3, 122: 10, 397: 17},
+    "gpt-oss": {20.9: 3.6, 117: 5.1}, "gpt-oss-safeguard": {20.9: 3.6, 117: 5.1}, "llama4": {109: 17, 400: 17},
+    "granite3-moe": {1.3: 0.4, 3.3: 0.8}, "granite3.1-moe": {1.3: 0.4, 3.3: 0.8}, "granite4": {7: 1, 32: 9},
+    "gemma3n": {5.4: 2, 6.9: 4}, "gemma4": {5.1: 2.3, 8.0: 4.5, 25.2: 3.8}, "nemotron-3-nano": {31.6: 3.6},
 }  # fmt: skip
-"""Mixtures of experts: total to active parameters, in billions."""
+"""Mixtures of experts: total to active parameters, in billions; and dense models of nearly the size of one."""
 
 SIZE_WORDS: Final[Mapping[str, float]] = {
     "8x7b": 46.7, "8x22b": 141, "e2b": 5.4, "e4b": 6.9, "16x17b": 109, "128x17b": 400, "scout": 109, "maverick": 400,

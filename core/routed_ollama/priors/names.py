@@ -48,6 +48,11 @@ _MATH: Final = re.compile(r"math")
 _VISION: Final = re.compile(r"vision|llava|(?<![a-z])vl(?![a-z])|[\d.]vl(?![a-z])|minicpm-v")
 _THINKING: Final = re.compile(r"think|reason|(?<![a-z0-9])r1(?![0-9])|(?<![a-z])o1(?![0-9])|distill")
 _BASE: Final = re.compile(r"(?<![a-z])(?:text|base|pt|fim)(?![a-z])")
+_SPECIALIST: Final = re.compile(
+    r"guard|(?<![a-z])ocr(?![a-z])|rerank|reward|embed|translat|chatqa|(?<![a-z])(?:nl2|n)?sql|(?<![a-z])rag(?![a-z])"
+)
+"""What a model says of itself that was made for one job: to guard, to rank, to read letters, to translate, to write
+SQL, to answer from documents."""
 _UNCENSORED: Final = re.compile(r"uncensored|abliterated|heretic")
 _INSTRUCT: Final = re.compile(r"instruct|chat|(?<![a-z])it(?![a-z])")
 _WORDS: Final = r"instruct|chat|it|gguf|hf|qat|text|base|pt|fim|code|thinking|preview|latest|distill|llama|qwen"
@@ -200,9 +205,10 @@ def _size_of(text: str) -> float:
 
 def _parts(family: str, text: str, size: float) -> tuple[float, float]:
     """Total and active parameters."""
-    for total, active in ACTIVE.get(family, {}).items():
-        if abs(size - total) <= _CLOSE * total:
-            return total, active
+    mixtures = ACTIVE.get(family, {})
+    total = min(mixtures, key=lambda known: abs(known - size), default=0.0)
+    if abs(size - total) <= _CLOSE * total:
+        return total, mixtures[total]
     stated = _ACTIVE.search(text)
     if stated and 0 < float(stated[1]) < size:
         return size, float(stated[1])
@@ -213,7 +219,10 @@ def _parts(family: str, text: str, size: float) -> tuple[float, float]:
 
 
 def _variants(text: str, tag: str, facts: Family) -> frozenset[str]:
-    patterns = {"coder": _CODER, "math": _MATH, "vision": _VISION, "thinking": _THINKING, "uncensored": _UNCENSORED}
+    patterns = {
+        "coder": _CODER, "math": _MATH, "vision": _VISION, "thinking": _THINKING, "specialist": _SPECIALIST,
+        "uncensored": _UNCENSORED,
+    }  # fmt: skip
     found = {name for name, pattern in patterns.items() if pattern.search(text)}
     if (_BASE.search(text) or "code" in tag.split("-")) and not _INSTRUCT.search(text):
         found.add("base")
