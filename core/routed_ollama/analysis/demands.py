@@ -105,6 +105,12 @@ _HOW_MANY: Final = ("how many", "how much", "how old", "how long", "how far")
 _IN_WORDS: Final = (frozenset(_NUMBERS) - {"a", "an", "one", "single"}) | {
     "half", "twice", "double", "third", "quarter", "percent",
 }  # fmt: skip
+_EXPRESSION: Final = re.compile(r"\d ?[*\u00d7\u00f7^+] ?\d|\d ?% (?:of|von|de) \d")
+_EXERCISE: Final = frozenset(
+    ("integral", "derivative", "equation", "equations", "theorem", "proof", "polynomial", "sqrt", "fraction")
+)
+_EXERCISE_WORDS: Final = 30
+"""Words up to which one such term, or an expression, is what a prompt is about."""
 _PROBLEM: Final = 100
 """Words of a problem in which its numbers are looked for."""
 _GIVEN: Final = 2
@@ -224,7 +230,11 @@ def calculates(reading: Reading, task: TaskType) -> bool:
         or ("\\" in reading.text and any(mark in reading.text for mark in _FORMULAS))
     ):
         return True
-    return task in _MAY_ASK_HOW_MANY and not reading.code and reading.question and _asks_how_many(reading)
+    if reading.code:
+        return False
+    if task in _MAY_CALCULATE and _is_exercise(reading):
+        return True
+    return task in _MAY_ASK_HOW_MANY and reading.question and _asks_how_many(reading)
 
 
 def formal(reading: Reading) -> bool:
@@ -245,6 +255,15 @@ def formal(reading: Reading) -> bool:
     if "$" in text and _IN_LINE.search(text):
         return True
     return "\\" in text and any(mark in text for mark in _FORMULAS)
+
+
+def _is_exercise(reading: Reading) -> bool:
+    """Whether something is to be solved, or a short prompt is about one term or one expression of mathematics."""
+    if formal(reading) and ("=" in reading.text or not w.CALCULATE.isdisjoint(reading.hits)):
+        return True
+    if len(reading.prose) > _EXERCISE_WORDS:
+        return False
+    return not _EXERCISE.isdisjoint(reading.prose) or _EXPRESSION.search(reading.text) is not None
 
 
 def _asks_how_many(reading: Reading) -> bool:

@@ -166,6 +166,7 @@ def _task(task: TaskCharacteristics) -> dict[str, Any]:
         "prompt_tokens": task.prompt_tokens,
         "output_tokens": task.output_tokens,
         "capabilities": {capability.value: share for capability, share in task.capabilities.items()},
+        "mathematics": task.mathematics,
     }
 
 
