@@ -1,13 +1,16 @@
 """What models are good for, learnt from marks. Law: evidence moves a choice by as much as it tells, and no further.
 
-A mark (0..1) is taken apart as in a mixed model:
+A mark (0..1) is taken apart as in a mixed model (Henderson 1975):
 
     mark = prior of the model for the request + offset of the task type + deviation of the model (+ that for the type)
 
 - The offset is how the tasks and the judge differ from the priors. It is the same for all models, so hard tasks or a
   strict judge do not speak against the one model that was asked.
 - The deviation is what a model is better or worse than thought. It is shrunk toward 0, first over all task types, then
-  within one; and only what lies beyond its own uncertainty counts.
+  within one.
+- Models are chosen between, so what counts is how much better one is than another, and the other is the one that was
+  judged most: it does the work. To look better than that one must be so beyond what the error of both explains; to
+  look worse needs no more than looking worse. So the usual model is left for evidence, not for a lucky streak.
 
 Numbers only: no prompt, no answer. Pure state; whoever owns it holds the lock.
 """
@@ -15,7 +18,7 @@ Numbers only: no prompt, no answer. Pure state; whoever owns it holds the lock.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import sqrt
+from math import ceil, hypot, sqrt
 from typing import Final, NamedTuple
 
 from routed_ollama.types import Candidate, TaskType
@@ -23,7 +26,7 @@ from routed_ollama.types import Candidate, TaskType
 KEPT: Final = 0.999
 """Weight that a mark keeps when the same model's next one comes: about the last thousand count. Marks are scattered far
 more than times are, so fewer could not tell models apart that differ by some points."""
-_NOISE: Final = 0.2
+NOISE: Final = 0.2
 """Variance of a single mark about its expectation: right or wrong, at a share solved between 0.3 and 0.7, is 0.21 or
 more; where most is solved, or marks are graded, less."""
 _OFFSET: Final = 0.25**2
@@ -34,10 +37,15 @@ seen, over the pools of ``docs/routing-quality.md``."""
 _BY_TYPE: Final = 0.02**2
 """Variance of what a model deviates in one task type beyond its deviation in all: little, for the priors tell task
 types apart already, and a larger one cost more than it won."""
-MARKS_OF_PRIOR: Final = round(_NOISE / _DEVIATION)
+MARKS_OF_PRIOR: Final = round(NOISE / _DEVIATION)
 """Marks that the prior is worth."""
-_CAUTION: Final = 0.7
-"""Standard deviations of a deviation that do not count."""
+_CAUTION: Final = 0.5
+"""Standard errors of a difference that do not count where it speaks for leaving the model that does the work. With
+more, a wrong default is kept longer; with less, a good one is left by chance more often: from 0.3 to 0.5 both together
+cost about the same, in each source of ``docs/routing-quality.md`` and in 373 more pools of those sources."""
+_SWEEPS: Final = 10
+"""How often offsets and deviations are worked out in turn, at most, where many marks come at once; each single one has
+it done once, and that is enough to come near."""
 _HINT: Final = 0.2
 """What a mark counts that no person gave: heuristics find failures, they cannot tell a good answer from a better."""
 _SOUND: Final = 0.95
@@ -65,6 +73,8 @@ _Kind = tuple[TaskType, bool]
 @dataclass(slots=True)
 class _Model:
     cells: dict[_Kind, _Cell] = field(default_factory=dict)
+    weight: float = 0.0
+    """Of all its marks."""
     deviation: float = 0.0
     variance: float = _DEVIATION
 
@@ -73,7 +83,8 @@ class Learnt(NamedTuple):
     """How much better a model is than thought, as a share (0..1) of what can be reached."""
 
     shift: float = 0.0
-    """What counts: the deviation less its uncertainty, toward 0."""
+    """What counts: the difference from the model that was judged most, less its error where it speaks for leaving that
+    one; 0 for a model that was never judged, for that is what the others are compared with."""
     deviation: float = 0.0
     error: float = sqrt(_DEVIATION + _BY_TYPE)
     """Standard deviation of the deviation."""
@@ -97,6 +108,10 @@ class Marks:
     def __init__(self) -> None:
         self._models: dict[Candidate, _Model] = {}
         self._offsets: dict[_Kind, float] = {}
+        self._most = _Model()
+        """The model that was judged most."""
+        self._usual: dict[_Kind, tuple[float, float, float]] = {}
+        """Its deviation in a task type, the error of that, and what counts of it; until the next mark."""
         self.given = 0
         """How many persons have given."""
         self.unplaced: set[Candidate] = set()
@@ -132,27 +147,40 @@ class Marks:
                 each.weight, each.total, each.unplaced = each.weight * KEPT, each.total * KEPT, each.unplaced * KEPT
             self.given += person
             weight = 1.0 if person else _HINT
+            model.weight = model.weight * KEPT + weight
             prior = expected if person else _SOUND
             cell.weight += weight
             cell.total += weight * (mark - (prior or 0.0))
             if prior is None:
                 cell.unplaced += weight
                 self.unplaced.add(candidate)
-        self._settle(model, kind)
+        self._settle(kind)
+        self._moved()
 
     def place(self, candidate: Candidate, prior: float) -> None:
         """Say what was to be expected of a model where nobody knew: after a restart, or of answers got elsewhere."""
         self.unplaced.discard(candidate)
-        model = self._models[candidate]
-        for kind, cell in model.cells.items():
+        cells = self._models[candidate].cells
+        kinds = [kind for kind, cell in cells.items() if cell.unplaced]
+        new = sum(cells[kind].unplaced for kind in kinds)
+        for kind in kinds:
+            cell = cells[kind]
             cell.total -= cell.unplaced * prior
             cell.unplaced = 0.0
-            self._settle(model, kind)
+        for _ in range(min(ceil(new), _SWEEPS)):
+            for kind in kinds:
+                self._settle(kind)
+        self._moved()
 
     def forget(self, candidate: Candidate) -> None:
         """Begin anew with a model: another one goes by its name now."""
         self._models.pop(candidate, None)
         self.unplaced.discard(candidate)
+        self._moved()
+
+    def judged(self) -> list[Candidate]:
+        """Return the models that have marks."""
+        return list(self._models)
 
     def offset(self, task_type: TaskType) -> float:
         """Return by how much persons' marks for a task type lie above what the priors say."""
@@ -164,29 +192,56 @@ class Marks:
         if model is None:
             return UNKNOWN
         kind = task_type, True
-        deviation, variance = model.deviation, model.variance
-        cell = model.cells.get(kind)
-        own = _BY_TYPE / (_BY_TYPE + _NOISE / cell.weight) if cell is not None and cell.known else 0.0
-        if cell is not None and own:
-            deviation += own * (cell.total / cell.weight - self._offsets.get(kind, 0.0) - deviation)
-        error = sqrt((1.0 - own) ** 2 * variance + (1.0 - own) * _BY_TYPE)
-        beyond = max(abs(deviation) - _CAUTION * error, 0.0)
-        return Learnt(beyond if deviation > 0 else -beyond, deviation, error)
+        deviation, error = self._expected(model, kind)
+        remembered = self._usual
+        most, known = self._most, remembered.get(kind)
+        if known is None:
+            usual, uncertain = self._expected(most, kind)
+            known = remembered[kind] = usual, uncertain, -_counts(-usual, hypot(uncertain, UNKNOWN.error))
+        usual, uncertain, shift = known
+        if model is not most:
+            shift += _counts(deviation - usual, hypot(error, uncertain))
+        return Learnt(shift, deviation, error)
 
-    def _settle(self, model: _Model, kind: _Kind) -> None:
-        """Work out anew the offset of a task type, and then the model's deviation: a step of Gauss and Seidel."""
+    def _expected(self, model: _Model, kind: _Kind) -> tuple[float, float]:
+        """Return how far a model deviates in a task type, and the standard deviation of that."""
+        deviation, cell = model.deviation, model.cells.get(kind)
+        if cell is None or not cell.known:
+            return deviation, sqrt(model.variance + _BY_TYPE)
+        own = _BY_TYPE / (_BY_TYPE + NOISE / cell.weight)
+        deviation += own * (cell.total / cell.weight - self._offsets.get(kind, 0.0) - deviation)
+        return deviation, sqrt((1.0 - own) ** 2 * model.variance + (1.0 - own) * _BY_TYPE)
+
+    def _moved(self) -> None:
+        """Look anew who was judged most. What was remembered is replaced, for others may be reading it."""
+        self._most = max(self._models.values(), key=_weight, default=_Model())
+        self._usual = {}
+
+    def _settle(self, kind: _Kind) -> None:
+        """Work out anew the offset of a task type, then the deviations of its models: a step of Gauss and Seidel."""
+        models = [each for each in self._models.values() if kind in each.cells]
         total, weights = 0.0, 1.0 / _OFFSET
-        for each in self._models.values():
-            cell = each.cells.get(kind)
-            if cell is not None and cell.known:
-                weight = 1.0 / (each.variance + _BY_TYPE + _NOISE / cell.weight)
+        for each in models:
+            cell = each.cells[kind]
+            if cell.known:
+                weight = 1.0 / (_BY_TYPE + NOISE / cell.weight)
                 total += weight * (cell.total / cell.weight - each.deviation)
                 weights += weight
         self._offsets[kind] = total / weights
-        total, weights = 0.0, 1.0 / _DEVIATION
-        for other, cell in model.cells.items():
-            if cell.known:
-                weight = 1.0 / (_BY_TYPE + _NOISE / cell.weight)
-                total += weight * (cell.total / cell.weight - self._offsets.get(other, 0.0))
-                weights += weight
-        model.deviation, model.variance = total / weights, 1.0 / weights
+        for each in models:
+            total, weights = 0.0, 1.0 / _DEVIATION
+            for other, cell in each.cells.items():
+                if cell.known:
+                    weight = 1.0 / (_BY_TYPE + NOISE / cell.weight)
+                    total += weight * (cell.total / cell.weight - self._offsets.get(other, 0.0))
+                    weights += weight
+            each.deviation, each.variance = total / weights, 1.0 / weights
+
+
+def _weight(model: _Model) -> float:
+    return model.weight
+
+
+def _counts(difference: float, error: float) -> float:
+    """Return what counts of how much better (above 0) or worse a model is than the one that does the work."""
+    return difference if difference <= 0.0 else max(difference - _CAUTION * error, 0.0)

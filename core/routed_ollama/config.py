@@ -140,9 +140,9 @@ class RoutingConfig(_Section):
     learn: bool = True
     """False freezes the history: nothing is recorded, so the same request gives the same choice."""
     explore: _Share = 0.06
-    """Share of decisions, at first, at which a model may be tried that judgements might show to be the better one: one
-    that is expected to be nearly as good and not much slower. It halves as judgements come (after 1,000, after 3,000),
-    and without judgements nothing is tried. 0 turns it off; ``learn: false`` does, too."""
+    """Share of decisions at which a model may be tried that judgements might show to be the better one: for as long as
+    knowing it better is worth more than what trying it costs, and only if it is not much slower. Without judgements
+    nothing is tried. 0 turns it off; ``learn: false`` does, too."""
     memory_share: Annotated[_Positive, Field(le=4.0)] = 0.9
     """Models larger than this share of a local host's memory are left out, unless named."""
 

@@ -130,6 +130,8 @@ class PerformanceHistory:
             if outcome.quality is not None and outcome.kind is OutcomeKind.OK:
                 mark = outcome.quality / 10.0
                 self._marks.learn(candidate, outcome.task_type, mark, expected=None, person=outcome.judged)
+                if outcome.judged:
+                    self._judgements_moved()
             self._rates.pop(candidate, None)
             if record.recent_success != steady:
                 self.version += 1
@@ -178,6 +180,7 @@ class PerformanceHistory:
                 instead=None if earlier is None else earlier / 10.0,
             )
             self._rates.pop(candidate, None)
+            self._judgements_moved()
         return True
 
     @property
@@ -189,9 +192,16 @@ class PerformanceHistory:
         """Return what persons' judgements told of a model for a task type."""
         return self._marks.of(candidate, task_type)
 
+    def _judgements_moved(self) -> None:
+        """Have what is known of the judged models worked out anew: a person's mark for one moves it for the others."""
+        for judged in self._marks.judged():
+            if (rates := self._rates.get(judged)) is not None:
+                rates.by_task.clear()
+
     def forget_quality(self, candidate: Candidate) -> None:
         """Begin anew with how good a model is: another one goes by its name now."""
         with self._lock:
+            self._judgements_moved()
             self._marks.forget(candidate)
             if (record := self._records.get(candidate)) is not None:
                 for part in (record.overall, *record.tasks.values()):
@@ -223,7 +233,7 @@ class PerformanceHistory:
         by_task = self._records.get(candidate, _NO_RECORD).tasks.get(task_type)
         if by_task is not None:
             output = by_task.output.mean(output, 3.0)
-        quality = min(max((prior + learnt.deviation + self._marks.offset(task_type)) * 10.0, 0.0), 10.0)
+        quality = min(max((prior + learnt.shift + self._marks.offset(task_type)) * 10.0, 0.0), 10.0)
         prompt_seconds = task.prompt_tokens / rates.prefill
         output_seconds = output / rates.decode
         load = rates.load if resident is False else 0.0
@@ -236,6 +246,7 @@ class PerformanceHistory:
         if candidate in self._marks.unplaced:
             with self._lock:
                 self._marks.place(candidate, _strength(info))
+                self._judgements_moved()
         record = self._records.get(candidate, _NO_RECORD)
         decode = self._decode_rate(record, info)
         success = record.overall.success

@@ -117,10 +117,10 @@ def test_success_and_quality_shrink_from_the_task_to_the_whole_record_to_the_pri
     history = PerformanceHistory()
     assert predict(history, prior=0.8).quality == pytest.approx(8.0)
     for _ in range(200):
-        history.record(ok(task_type=TaskType.CODING, quality=2.0, judged=True))
+        history.record(ok(task_type=TaskType.CODING, quality=0.0, judged=True))
     coding = predict(history, prior=0.8, task=replace(TASK, task_type=TaskType.CODING)).quality
     other = predict(history, prior=0.8, task=replace(TASK, task_type=TaskType.PLANNING)).quality
-    assert 2.0 < coding < other < 8.0
+    assert 0.0 < coding < other <= 8.0, "that the tasks are hard is said of this kind of task alone"
 
 
 def test_the_length_of_answers_is_learned_by_task() -> None:
