@@ -96,4 +96,4 @@ def worth_trying(better: float, error: float) -> float:
     spread = error**2 / sqrt(error**2 + NOISE / MARKS_OF_PRIOR)
     by = better / spread
     chosen = spread * exp(-by * by / 2.0) / sqrt(2.0 * pi) + better * (1.0 + erf(by / sqrt(2.0))) / 2.0
-    return _HORIZON * (chosen - max(better, 0.0)) - MARKS_OF_PRIOR * max(-better, 0.0)
+    return _HORIZON * chosen - MARKS_OF_PRIOR * max(-better, 0.0)

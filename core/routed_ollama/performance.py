@@ -24,6 +24,7 @@ from routed_ollama._rates import (
     prior_load_seconds,
 )
 from routed_ollama._records import Record, TaskRecord, learn_speed, learn_task, summary
+from routed_ollama.priors import evidence_of
 from routed_ollama.types import (
     Candidate,
     Grounds,
@@ -108,6 +109,7 @@ class PerformanceHistory:
         self._answers: OrderedDict[str, tuple[Candidate, TaskType]] = OrderedDict()
         self._judged: OrderedDict[str, float] = OrderedDict()
         self._rates: dict[Candidate, _Rates] = {}
+        self._met: set[Candidate] = set()
         self.version = 0
         """Changes when some model's ``recent_success`` does."""
 
@@ -243,6 +245,8 @@ class PerformanceHistory:
 
     def _work_out(self, info: ModelInfo) -> _Rates:
         candidate = info.candidate
+        if candidate not in self._met:
+            self._meet(info)
         if candidate in self._marks.unplaced:
             with self._lock:
                 self._marks.place(candidate, _strength(info))
@@ -260,6 +264,14 @@ class PerformanceHistory:
         )
         self._rates[candidate] = rates
         return rates
+
+    def _meet(self, info: ModelInfo) -> None:
+        """Look once how far a model's prior can be trusted."""
+        measured = evidence_of(info.name, family=info.family, parameters=info.parameters).independent
+        with self._lock:
+            self._met.add(info.candidate)
+            if not measured:
+                self._marks.unmeasured(info.candidate)
 
     def _of_task(self, info: ModelInfo, task_type: TaskType, rates: _Rates) -> tuple[float, Learnt, Grounds]:
         record = self._records.get(info.candidate, _NO_RECORD)

@@ -175,6 +175,25 @@ def test_a_second_judgement_takes_the_place_of_the_first(past, kind, first, seco
     assert changed.of(GOOD, kind).deviation == pytest.approx(once.of(GOOD, kind).deviation, abs=0.05)
 
 
+def test_the_prior_of_a_model_that_nobody_measured_counts_for_less() -> None:
+    found = Marks()
+    found.unmeasured(GOOD)
+    assert found.of(GOOD, TaskType.CODING).error > found.of(OTHER, TaskType.CODING).error
+    for _ in range(50):
+        for candidate in (GOOD, OTHER):
+            found.learn(candidate, TaskType.CODING, 0.9, expected=0.5)
+            found.learn(Candidate("third:8b", ""), TaskType.CODING, 0.5, expected=0.5)
+    assert found.of(GOOD, TaskType.CODING).deviation > found.of(OTHER, TaskType.CODING).deviation > 0.0
+
+
+@pytest.mark.parametrize(("model", "known"), [("llama3.1:8b", True), ("nobody/knows-this", False)])
+def test_a_history_knows_whose_prior_is_measured(model: str, *, known: bool) -> None:
+    with router((model,)) as routed:
+        candidate = routed.recommend_model(PROMPTS[0]).scores[0].candidate
+        unsure = routed._known.history.learnt(candidate, TaskType.CODING).error
+    assert (unsure == Marks().of(GOOD, TaskType.CODING).error) == known
+
+
 # What it does to the choice
 
 
@@ -198,6 +217,15 @@ def test_feedback_alone_teaches_which_model_is_better() -> None:
         judge(routed, 1500, {first: 0.3, rival: 0.8})
         late = judge(routed, 300, {first: 0.3, rival: 0.8}, seed=1)
     assert late.most_common(1)[0][0] == rival
+
+
+def test_a_model_that_is_always_wrong_is_left_soon_though_another_that_is_wrong_must_be_tried_too() -> None:
+    with router() as routed:
+        ranked = [score.candidate.model for score in routed.recommend_model(PROMPTS[-1]).scores]
+        worth = dict.fromkeys(POOL, 0.0) | {ranked[2]: 1.0}
+        judge(routed, 600, worth)
+        late = judge(routed, 100, worth, seed=1)
+    assert late[ranked[2]] >= 90
 
 
 def test_the_strongest_is_kept_when_marks_agree_with_the_priors() -> None:
