@@ -14,7 +14,7 @@ from routed_ollama._counterfactuals import FORMATS, Counterfactual, counterfactu
 from routed_ollama._reasoning import share
 from routed_ollama._tables import Table, as_html, as_text
 from routed_ollama._weights import weights_of
-from routed_ollama.performance import PRIOR_QUALITY_WEIGHT, PRIOR_SUCCESS, PRIOR_SUCCESS_WEIGHT
+from routed_ollama.performance import PRIOR_SUCCESS, PRIOR_SUCCESS_WEIGHT, prior_judgements
 from routed_ollama.priors import Grade, evidence_of
 from routed_ollama.scoring import HEALTH, Pace, ScoringSettings, needed, pace_of
 from routed_ollama.types import (
@@ -300,10 +300,8 @@ def _evidence(score: ModelScore, settings: ScoringSettings) -> Iterator[Evidence
     yield Evidence(candidate, "health", score.health, "share", "now", None, _health(score))
     if expected is None:
         return
-    prior = (
-        f"prior 10 x {share(score.capability - learnt)}, which counts as {PRIOR_QUALITY_WEIGHT:g} judgements, and how "
-        "all models are judged at such tasks"
-    )
+    worth = "" if info is None else f", which counts as {prior_judgements(info)} judgements"
+    prior = f"prior 10 x {share(score.capability - learnt)}{worth}, and how all models are judged at such tasks"
     yield _observed(candidate, "quality", expected.quality, "of 10", grounds.judged, prior)
     prior = f"prior {PRIOR_SUCCESS:.1%}, which counts as {PRIOR_SUCCESS_WEIGHT:g} observations"
     yield _observed(candidate, "success", expected.success_rate, "percent", grounds.requests, prior)

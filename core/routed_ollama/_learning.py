@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import ceil, hypot, sqrt
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from routed_ollama.types import Candidate, TaskType
 
@@ -42,7 +42,8 @@ _BY_TYPE: Final = 0.02**2
 """Variance of what a model deviates in one task type beyond its deviation in all: little, for the priors tell task
 types apart already, and a larger one cost more than it won."""
 MARKS_OF_PRIOR: Final = round(NOISE / _DEVIATION)
-"""Marks that the prior is worth."""
+MARKS_OF_UNMEASURED: Final = round(NOISE / (_UNMEASURED * _DEVIATION))
+"""Marks that a prior is worth: of a model that others than its maker measured, and of any other."""
 _CAUTION: Final = 0.5
 """Standard errors of a difference that do not count where it speaks for leaving the model that does the work. With
 more, a wrong default is kept longer; with less, a good one is left by chance more often: from 0.3 to 0.5 both together
@@ -50,10 +51,13 @@ cost about the same, in each source of ``docs/routing-quality.md`` and in 373 mo
 _SWEEPS: Final = 10
 """How often offsets and deviations are worked out in turn, at most, where many marks come at once; each single one has
 it done once, and that is enough to come near."""
+Judge = Literal["person", "looks", "form"]
+"""Who gave a mark: a person; the heuristics; or a check of the form, which is kept or not."""
 _HINT: Final = 0.2
-"""What a mark counts that no person gave: heuristics find failures, they cannot tell a good answer from a better."""
+"""What a mark counts that no person gave: heuristics find failures, they cannot tell a good answer from a better, and
+what has the right form may still be wrong."""
 _SOUND: Final = 0.95
-"""Mark that the heuristics are expected to give any model."""
+"""Mark that any model is expected to get from others than persons."""
 
 
 @dataclass(slots=True)
@@ -70,8 +74,8 @@ class _Cell:
         return self.weight > 0.0 and not self.unplaced
 
 
-_Kind = tuple[TaskType, bool]
-"""A task type, and whether a person judged."""
+_Kind = tuple[TaskType, Judge]
+"""A task type, and who judged: each has an offset of its own, for each is strict in another way."""
 
 
 @dataclass(slots=True)
@@ -132,7 +136,7 @@ class Marks:
         mark: float,
         *,
         expected: float | None,
-        person: bool = True,
+        by: Judge = "person",
         instead: float | None = None,
     ) -> None:
         """Take a mark.
@@ -142,13 +146,13 @@ class Marks:
             task_type: of the request.
             mark: 0..1.
             expected: the model's prior for the request, 0..1; None where it is to be said later.
-            person: whether somebody judged; else the heuristics did.
+            by: who judged.
             instead: the mark that this one replaces.
         """
         model = self._models.setdefault(candidate, _Model())
         if candidate in self._unmeasured:
             model.trusted = _UNMEASURED * _DEVIATION
-        kind = task_type, person
+        kind, person = (task_type, by), by == "person"
         cell = model.cells.setdefault(kind, _Cell())
         if instead is not None and cell.weight:
             cell.total += mark - instead
@@ -200,14 +204,14 @@ class Marks:
 
     def offset(self, task_type: TaskType) -> float:
         """Return by how much persons' marks for a task type lie above what the priors say."""
-        return self._offsets.get((task_type, True), 0.0)
+        return self._offsets.get((task_type, "person"), 0.0)
 
     def of(self, candidate: Candidate, task_type: TaskType) -> Learnt:
         """Return what was learnt of a model for a task type."""
         model = self._models.get(candidate)
         if model is None:
             return _UNKNOWN_UNMEASURED if candidate in self._unmeasured else UNKNOWN
-        kind = task_type, True
+        kind: _Kind = task_type, "person"
         deviation, error = self._expected(model, kind)
         remembered = self._usual
         most, known = self._most, remembered.get(kind)

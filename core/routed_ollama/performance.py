@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from routed_ollama._learning import MARKS_OF_PRIOR, Learnt, Marks
+from routed_ollama._learning import MARKS_OF_PRIOR, MARKS_OF_UNMEASURED, Learnt, Marks
 from routed_ollama._rates import (
     FADE,
     PRIOR_PREFILL,
@@ -41,13 +41,13 @@ from routed_ollama.types import (
 
 __all__ = (
     "FADE",
-    "PRIOR_QUALITY_WEIGHT",
     "PRIOR_RATE_WEIGHT",
     "PRIOR_SUCCESS",
     "PRIOR_SUCCESS_WEIGHT",
     "Faded",
     "PerformanceHistory",
     "prior_decode_rate",
+    "prior_judgements",
     "prior_load_seconds",
 )
 
@@ -55,7 +55,6 @@ PRIOR_SUCCESS: Final = 0.99
 """An untried model is expected to answer. Were it expected to fail more often than others do, the first successes of
 whatever was tried first would keep it there."""
 PRIOR_SUCCESS_WEIGHT: Final = 4.0
-PRIOR_QUALITY_WEIGHT: Final = MARKS_OF_PRIOR
 _WORTH_TELLING: Final = 0.05
 """Share by which a machine's speed must change before every other model's prediction is worked out anew."""
 
@@ -129,16 +128,25 @@ class PerformanceHistory:
             for task in tasks:
                 learn_task(task, outcome)
             learn_speed(record, outcome)
-            if outcome.quality is not None and outcome.kind is OutcomeKind.OK:
-                mark = outcome.quality / 10.0
-                self._marks.learn(candidate, outcome.task_type, mark, expected=None, person=outcome.judged)
-                if outcome.judged:
-                    self._judgements_moved()
+            self._learn_marks(candidate, outcome)
             self._rates.pop(candidate, None)
             if record.recent_success != steady:
                 self.version += 1
             if outcome.request_id and outcome.kind is OutcomeKind.OK:
                 _keep(self._answers, str(outcome.request_id), (candidate, outcome.task_type))
+
+    def _learn_marks(self, candidate: Candidate, outcome: Outcome) -> None:
+        """Learn from a judgement, or from what could be seen by the way: whether the form was kept, else the looks."""
+        learn, task_type = self._marks.learn, outcome.task_type
+        if outcome.fits is not None:
+            learn(candidate, task_type, float(outcome.fits), expected=None, by="form")
+        if outcome.quality is None or outcome.kind is not OutcomeKind.OK:
+            return
+        if outcome.judged:
+            learn(candidate, task_type, outcome.quality / 10.0, expected=None)
+            self._judgements_moved()
+        elif outcome.fits is None:
+            learn(candidate, task_type, outcome.quality / 10.0, expected=None, by="looks")
 
     def replay(self, outcomes: Iterable[Outcome]) -> None:
         """Learn from outcomes of earlier processes, oldest first."""
@@ -267,10 +275,10 @@ class PerformanceHistory:
 
     def _meet(self, info: ModelInfo) -> None:
         """Look once how far a model's prior can be trusted."""
-        measured = evidence_of(info.name, family=info.family, parameters=info.parameters).independent
+        unmeasured = prior_judgements(info) < MARKS_OF_PRIOR
         with self._lock:
             self._met.add(info.candidate)
-            if not measured:
+            if unmeasured:
                 self._marks.unmeasured(info.candidate)
 
     def _of_task(self, info: ModelInfo, task_type: TaskType, rates: _Rates) -> tuple[float, Learnt, Grounds]:
@@ -363,6 +371,12 @@ def _keep(entries: OrderedDict[str, Any], key: str, value: Any) -> None:
     entries.move_to_end(key)
     if len(entries) > _MOST_ASKED:
         entries.popitem(last=False)
+
+
+def prior_judgements(info: ModelInfo) -> int:
+    """Return how many judgements a model's prior is worth: fewer where nobody but its maker has measured it."""
+    measured = evidence_of(info.name, family=info.family, parameters=info.parameters).independent
+    return MARKS_OF_PRIOR if measured else MARKS_OF_UNMEASURED
 
 
 def _prior(capability: float, prediction: Prediction | None) -> float:

@@ -34,8 +34,8 @@ from routed_ollama import (
     score_models,
 )
 from routed_ollama._counterfactuals import Counterfactual
+from routed_ollama._learning import MARKS_OF_UNMEASURED
 from routed_ollama.cli import main
-from routed_ollama.performance import PRIOR_QUALITY_WEIGHT
 from routed_ollama.scoring import HEALTH, ModelView, ScoringSettings, pace_of, performances, rank_again
 from routed_ollama.testing import ScriptedModel
 
@@ -420,7 +420,7 @@ def test_evidence_tells_observations_from_what_is_taken_for_granted() -> None:
     found = {(each.candidate.model, each.name): each for each in explanation.evidence}
     assert found["b:8b", "quality"].basis == "prior"
     assert found["b:8b", "quality"].observations == 0
-    assert f"counts as {PRIOR_QUALITY_WEIGHT} judgements" in found["b:8b", "quality"].source
+    assert f"counts as {MARKS_OF_UNMEASURED} judgements" in found["b:8b", "quality"].source
     assert found["a:8b", "quality"].basis == "prior and own"
     assert found["a:8b", "quality"].observations == 1
     assert 2.9 < found["a:8b", "success"].observations < 3

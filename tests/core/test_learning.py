@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from routed_ollama import Candidate, Catalog, Outcome, OutcomeKind, Router, RouterConfig, TaskType
 from routed_ollama._exploring import Explorer, worth_trying
-from routed_ollama._learning import KEPT, Marks
+from routed_ollama._learning import KEPT, Judge, Marks
 from routed_ollama.testing import ScriptedModel
 
 POOL = ("llama3.1:8b", "qwen2.5:7b", "gemma2:9b", "mistral:7b")
@@ -27,7 +27,8 @@ GOOD, OTHER = Candidate("good:8b", ""), Candidate("other:8b", "")
 
 marks = st.floats(0, 1)
 kinds = st.sampled_from(TaskType)
-pasts = st.lists(st.tuples(st.sampled_from([GOOD, OTHER]), kinds, marks, marks, st.booleans()), max_size=30)
+judges = st.sampled_from(get_args(Judge))
+pasts = st.lists(st.tuples(st.sampled_from([GOOD, OTHER]), kinds, marks, marks, judges), max_size=30)
 
 
 def router(models: tuple[str, ...] = POOL, **options: Any) -> Router:
@@ -45,10 +46,10 @@ def judge(routed: Router, requests: int, worth: dict[str, float], seed: int = 0)
     return chosen
 
 
-def learnt_from(past: list[tuple[Candidate, TaskType, float, float, bool]]) -> Marks:
+def learnt_from(past: list[tuple[Candidate, TaskType, float, float, Judge]]) -> Marks:
     found = Marks()
-    for candidate, kind, mark, expected, person in past:
-        found.learn(candidate, kind, mark, expected=expected, person=person)
+    for candidate, kind, mark, expected, by in past:
+        found.learn(candidate, kind, mark, expected=expected, by=by)
     return found
 
 
@@ -118,7 +119,7 @@ def test_the_model_that_does_the_work_is_left_for_more_than_its_rival_must_show_
 
 
 def test_what_is_said_of_one_model_leaves_those_that_nobody_judged_where_they_were() -> None:
-    found = learnt_from([(GOOD, TaskType.CODING, 0.9, 0.5, True)] * 50)
+    found = learnt_from([(GOOD, TaskType.CODING, 0.9, 0.5, "person")] * 50)
     assert found.of(GOOD, TaskType.CODING).shift > 0.0
     assert found.of(OTHER, TaskType.CODING) == Marks().of(OTHER, TaskType.CODING)
 
@@ -150,16 +151,17 @@ def test_what_is_long_past_fades() -> None:
     assert found.of(GOOD, TaskType.CODING).shift > 0.1
 
 
-def test_heuristics_tell_failures_but_not_good_from_better() -> None:
+@pytest.mark.parametrize("hint", ["looks", "form"])
+def test_hints_tell_failures_but_not_good_from_better(hint: Judge) -> None:
     hinted, judged = Marks(), Marks()
     for _ in range(200):
-        for found, person in ((hinted, False), (judged, True)):
-            found.learn(GOOD, TaskType.CODING, 0.97, expected=0.3, person=person)
-            found.learn(OTHER, TaskType.CODING, 0.97, expected=0.9, person=person)
+        for found, by in ((hinted, hint), (judged, "person")):
+            found.learn(GOOD, TaskType.CODING, 0.97, expected=0.3, by=by)
+            found.learn(OTHER, TaskType.CODING, 0.97, expected=0.9, by=by)
     assert ahead(hinted, TaskType.CODING) == pytest.approx(0.0, abs=0.001)
     assert ahead(judged, TaskType.CODING) > 0.1
     for _ in range(200):
-        hinted.learn(OTHER, TaskType.CODING, 0.1, expected=0.9, person=False)
+        hinted.learn(OTHER, TaskType.CODING, 0.1, expected=0.9, by=hint)
     assert ahead(hinted, TaskType.CODING) > 0.1
     assert hinted.given == 0
 

@@ -4,7 +4,7 @@ import pytest
 from columns import FRAMEWORKS, PATHS, SILENT, Ask
 from fault_table import BAD, GOOD, both
 
-from routed_ollama import OutcomeKind, Router
+from routed_ollama import OutcomeKind, Router, routing
 from routed_ollama.testing import OllamaServer, ScriptedModel
 
 SONG = '{"title": "Singing", "year": 1952}'
@@ -51,3 +51,18 @@ def test_a_call_of_a_tool_that_was_offered_fits(ask):
 def test_prose_has_no_form_that_could_be_checked(ask):
     assert ask(both(), Ask()) == [(BAD, OutcomeKind.OK, None)]
     assert ask(both(reply="I would rather talk."), Ask(tools=True)) == [(BAD, OutcomeKind.OK, None)]
+
+
+@pytest.mark.parametrize("path", ["whole", "whole, async"])
+@every_framework
+def test_who_keeps_the_form_is_preferred_to_who_does_not(column, path):
+    models = [ScriptedModel(BAD, reply='{"title": "Singing"'), ScriptedModel(GOOD, reply=SONG)]
+    config = {"health": {"interval": 0, "failure_threshold": 1000}, **SILENT}
+    with OllamaServer(models) as server, Router(hosts=[server.url], store="memory", config=config) as router:
+        llm = column.make(router, models=[BAD, GOOD])
+        for _ in range(20):
+            with routing(model=BAD):
+                PATHS[path](column, llm, Ask(song=True))
+        best, worst = router.recommend_model("Name a song", scope=[BAD, GOOD]).scores
+    assert best.candidate.model == GOOD
+    assert best.capability > worst.capability, "and not for its failures alone"
