@@ -76,6 +76,24 @@ def decision(url: str, store: Path, rounds: int) -> Row:
     return Row(f"decision, {count} models, 500 tokens (median)", f"{value:.0f} us", "<= 150 us", value <= 150, value)
 
 
+def analysis(rounds: int) -> list[Row]:
+    """What a prompt asks for: one of about 500 tokens, and one far longer than what is read of it."""
+    from routed_ollama import Message, analyze
+
+    rows = []
+    for characters, name, most in ((2_000, "500 tokens", 100), (200_000, "200,000 characters", 1_000)):
+        texts = [(prompt(number, 420) * (characters // 1_000))[:characters] for number in range(min(rounds, 200))]
+        times = []
+        for number in range(rounds):
+            messages = [Message("user", texts[number % len(texts)])]
+            began = time.perf_counter()
+            analyze(messages)
+            times.append(time.perf_counter() - began)
+        value = statistics.median(times) * 1e6
+        rows.append(Row(f"analysis of {name} (median)", f"{value:.0f} us", f"<= {most:,} us", value <= most, value))
+    return rows
+
+
 def assessment(rounds: int) -> Row:
     """The quality heuristics, for answers of 2,000 characters: prose, lists, code, two languages."""
     from routed_ollama import Message, analyze, assess_quality
@@ -301,6 +319,7 @@ def main() -> None:
         store = Path(folder) / "history.sqlite3"
         rows = [
             decision(url, store, rounds),
+            *analysis(rounds),
             assessment(rounds),
             overhead(url, store, rounds),
             streaming(url, store, max(rounds // 10, 5)),
