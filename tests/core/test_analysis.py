@@ -8,6 +8,7 @@ from binascii import a2b_base64
 from pathlib import Path
 
 import pytest
+from everyday import EVERYDAY
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -163,6 +164,12 @@ def right(name):
     return found
 
 
+@pytest.mark.parametrize("task_type", EVERYDAY)
+def test_what_everybody_types_first_is_taken_for_what_it_is(task_type):
+    wrong = [text for text in EVERYDAY[task_type] if ask(text).task_type != task_type]
+    assert len(wrong) <= 1, wrong
+
+
 def test_prompts_that_nothing_was_fitted_to_are_understood_as_most_people_write_them():
     found = right("*-plain.jsonl")
     assert len(found) == len(TaskType)
@@ -205,13 +212,13 @@ def test_the_last_message_of_the_user_decides():
 
 
 def test_what_was_said_before_is_a_weak_hint():
-    bare = ask("Now the same for strings and lists")
+    bare = ask("Now the same for decimals")
     before = [
         Message("system", "You are a Python developer"),
         Message("user", "Write a Python function with a regex for integers"),
         Message("assistant", "..."),
     ]
-    told = analyze([*before, Message("user", "Now the same for strings and lists")])
+    told = analyze([*before, Message("user", "Now the same for decimals")])
     assert bare.task_type is TaskType.GENERAL
     assert told.task_type is TaskType.CODING
 

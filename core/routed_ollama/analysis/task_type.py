@@ -122,7 +122,12 @@ def _testing(r: Reading, tech: float) -> float:
     if w.TEST & r.ask:
         points += 1.0 + 0.35 * min(tech, 2.0) + (1.0 if w.TEST_KIND & r.ask else 0.0)
         points += 0.7 * (w.MAKE & r.ask != frozenset())
+        points += 2.0 * _is_test_plan(r)
     return points
+
+
+def _is_test_plan(r: Reading) -> bool:
+    return "plan" in r.ask and ("test" in r.ask or "testing" in r.ask) and not w.STRONG_PLAN & r.ask
 
 
 def _architecture(r: Reading, tech: float) -> float:
@@ -152,7 +157,7 @@ def _analysis(r: Reading, tech: float, *, make: bool) -> float:
 
 def _planning(r: Reading, tech: float) -> float:
     points = 2.2 * min(len(w.STRONG_PLAN & r.ask), 2)
-    plan = len(w.PLAN & r.ask)
+    plan = 0 if _is_test_plan(r) else len(w.PLAN & r.ask)
     if plan:
         points += 1.0 + 0.6 * min(plan, 2) + 0.4 * min(len(w.SPAN & r.ask), 3) - 0.2 * tech
     return points

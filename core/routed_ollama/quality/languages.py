@@ -3,8 +3,8 @@
 A language is known by its script, and among those in Latin letters by its commonest little words. That tells English,
 German, French, Spanish, Italian, Portuguese, Dutch, Chinese, Japanese and Korean, and scripts of others, in texts of a
 few words and more; a mixed text has none. Words that are also keywords of programming languages are left out. Of the
-2,300 labelled prompts in ``tests/benchmarks/prompts`` 4 are taken for another language, and of those that are not in
-English five in six are known.
+3,500 labelled prompts in ``tests/benchmarks/prompts`` 5 are taken for another language, and of those that are not in
+English three in four are known, most of the others being a few words long.
 """
 
 from __future__ import annotations
