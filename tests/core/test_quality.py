@@ -86,14 +86,35 @@ def test_an_answer_should_be_in_the_script_of_the_prompt():
     assert assess_quality("Où est la gare, s'il vous plaît ?", "La gare est au centre de la ville, à gauche.") >= 8
 
 
+@pytest.mark.parametrize(
+    ("prompt", "answer"),
+    [
+        ("Tell me a joke", "Why did the hen cross the yard? To get to the other side!"),
+        ("Translate hello to French", "Bonjour"),
+        ("Return JSON with name and age", '{"name": "Ada", "age": 36}'),
+        ("Write a Python function that adds two numbers", "def add(a, b):\n    return a + b"),
+    ],
+)
+def test_what_takes_few_words_is_not_too_short(prompt, answer):
+    report = explain_quality(prompt, answer, analyze([Message("user", prompt)]))
+    assert "length" not in [flaw.name for flaw in report.flaws]
+
+
+def test_a_short_prompt_over_again_is_an_echo_too():
+    assert assess_quality("Explain recursion", "Explain recursion") < 5
+    assert assess_quality("hello", "hello") > 8
+
+
 def test_an_echo_followed_by_an_answer_costs_little():
     assert 7 <= assess_quality(QUESTION, f"{QUESTION}\n{GOOD}") < 8.5
 
 
 def test_code_that_was_asked_for_should_be_there():
-    fenced, bare, missing = code_quality(CODE), code_quality("def add(a, b):\n    return a + b"), code_quality(GOOD)
+    bare = "def add(a, b):\n    return a + b"
+    fenced, alone, amid, missing = map(code_quality, (CODE, bare, f"You can do it so:\n{bare}", GOOD))
     assert fenced >= 8
-    assert missing < bare < fenced
+    assert missing < amid < fenced
+    assert alone == fenced, "an answer that is code and nothing else needs no fence"
 
 
 def test_code_should_be_closed_and_parse():

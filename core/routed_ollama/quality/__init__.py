@@ -38,8 +38,8 @@ _TOO_SHORT, _TOO_LONG = 1.0, 0.5
 
 _ECHOED: Final = 80
 """Characters that are compared, and that an answer may hold beyond the prompt and still be nothing else."""
-_MANY: Final = 20
-"""Characters below which a prompt may well be an answer's beginning."""
+_MANY, _SOME = 20, 10
+"""Characters below which a prompt may well be an answer's beginning, and the whole of an answer."""
 _REPEATS: Final = re.compile(
     r"\b(?:repeat|echo|copy|verbatim|quote|wiederhol|r[ée]p[èée]t|repit|correct|proofread|korrigier|corrig)|重复|"
     r"繰り返",
@@ -51,8 +51,8 @@ _LAST_LINE, _LONG_ENOUGH = 60, 200
 """Characters of a last line, and of an answer, from which on it should end as a sentence does."""
 _SHORT_SHARE, _LONG_SHARE = 0.08, 8.0
 """Shares of the expected length outside of which an answer is odd."""
-_NEEDS_LENGTH: Final = 200
-"""Expected tokens below which no answer is too short: a number, a name, a yes may be all."""
+_NEEDS_LENGTH: Final = 300
+"""Expected tokens below which no answer is too short: a number, a name, a small function may be all."""
 
 _Look = Callable[[Subject], tuple[float, str]]
 
@@ -188,7 +188,8 @@ def _language(subject: Subject) -> tuple[float, str]:
 
 def _echo(subject: Subject) -> tuple[float, str]:
     asked = subject.prompt.strip()
-    if len(asked) < _MANY or not subject.full.startswith(asked[:_ECHOED]) or _REPEATS.search(subject.pure):
+    least = _SOME if subject.full == asked else _MANY
+    if len(asked) < least or not subject.full.startswith(asked[:_ECHOED]) or _REPEATS.search(subject.pure):
         return 0.0, "it does not begin with the prompt"
     if len(subject.full) < subject.prompt_length + _ECHOED:
         return _ECHO, "it is the prompt over again"

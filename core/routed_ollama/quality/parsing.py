@@ -73,6 +73,8 @@ def points_of(subject: Subject) -> tuple[float, str]:
     if subject.blocks or subject.unclosed:
         return 0.0, "the code that was asked for is there"
     if sum(mark in subject.text for mark in _CODE_MARKS) > 1:
+        if (part := _beginning(subject.full, _PARSED)) and _parses(part):
+            return 0.0, "it is the code that was asked for"
         return _BARE, "its code stands in no fence"
     weight = task.capabilities.get(ModelCapability.CODE_GENERATION, 1.0)
     return _MISSING * min(1.0, 3 * weight), "code was asked for, and there is none"
