@@ -17,8 +17,8 @@ every_column = pytest.mark.parametrize("column", COLUMNS, ids=lambda column: col
 HELD = (Attempt, AttemptPlan, Recommendation)
 
 
-def held():
-    """What is still there of the requests so far, the garbage too."""
+def there():
+    """Everything there is of any request, garbage too."""
     return [each for each in gc.get_objects() if type(each) in HELD]
 
 
@@ -32,22 +32,25 @@ def llm(column):
 
 
 @pytest.fixture
-def no_collection():
+def held():
+    """Say what there is of the requests since, while nothing is collected; what other tests left is none of it."""
     gc.collect()
+    before = there()
+    known = set(map(id, before))
     gc.disable()
-    yield
+    yield lambda: [each for each in there() if id(each) not in known]
     gc.enable()
 
 
 @every_column
-def test_nothing_of_a_request_waits_for_the_garbage_collector(llm, column, no_collection):
+def test_nothing_of_a_request_waits_for_the_garbage_collector(llm, column, held):
     column.whole(llm, Ask())
     list(column.stream(llm, Ask()))
     assert held() == []
 
 
 @every_column
-def test_nothing_of_an_async_request_waits_for_the_garbage_collector(llm, column, no_collection):
+def test_nothing_of_an_async_request_waits_for_the_garbage_collector(llm, column, held):
     async def main():
         await column.awhole(llm, Ask())
         await aread(column, llm, Ask())
