@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +22,7 @@ M = TypeVar("M")
 C = TypeVar("C")
 
 
-class PlainModels(Generic[M]):
+class PlainModels(ABC, Generic[M]):
     """Makes and keeps the framework's plain model of each candidate, and sees to the clients that were made for them.
 
     Args:
@@ -46,8 +47,9 @@ class PlainModels(Generic[M]):
                 made = self._made.setdefault(key, self._make(candidate, num_ctx))
         return made
 
+    @abstractmethod
     def _make(self, candidate: Candidate, num_ctx: int | None) -> M:
-        raise NotImplementedError
+        """Return a new plain model; called under the lock."""
 
     def _kept(self, client: C) -> C:
         """Close a sync client's connections when these models are gone; the plain classes leave them open."""

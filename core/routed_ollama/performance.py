@@ -211,8 +211,8 @@ class PerformanceHistory:
     def forget_quality(self, candidate: Candidate) -> None:
         """Begin anew with how good a model is: another one goes by its name now."""
         with self._lock:
-            self._judgements_moved()
             self._marks.forget(candidate)
+            self._judgements_moved()
             if (record := self._records.get(candidate)) is not None:
                 for part in (record.overall, *record.tasks.values()):
                     part.quality = Faded()
