@@ -49,7 +49,8 @@ def execute(path, ollama_host):
         )
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_OUTSIDE)}
         folders = dict.fromkeys(("IPYTHONDIR", "MPLCONFIGDIR"), folder)
-        client = NotebookClient(notebook, km=kernel, timeout=_CELL_SECONDS, record_timing=False)
+        # A kernel on a busy machine sends what one print wrote in several pieces.
+        client = NotebookClient(notebook, km=kernel, timeout=_CELL_SECONDS, record_timing=False, coalesce_streams=True)
         client.execute(env={**kept, **_NO_WAY_OUT, **folders, "OLLAMA_HOST": ollama_host}, cwd=folder)
     return notebook
 
