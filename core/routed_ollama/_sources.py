@@ -186,7 +186,7 @@ def explain(
     error: ValidationError,
     origin: str,
     said: Collection[Said] = (),
-    keys_at: Callable[[tuple[str, ...]], Collection[str]] = lambda _path: (),
+    keys_at: Callable[[tuple[str, ...]], Mapping[str, str]] = lambda _path: {},
 ) -> str:
     """Return everything that is wrong in one line: key, variable, what it must be, what was found.
 
@@ -194,7 +194,7 @@ def explain(
         error: of the check.
         origin: where the settings come from, beside variables.
         said: by variables.
-        keys_at: returns the keys that there are in a section.
+        keys_at: returns what may be meant in a section, by name, with where it stands.
     """
     lines, blamed = [], []
     for detail in error.errors():
@@ -215,10 +215,11 @@ def _variable(path: tuple[str, ...], said: Collection[Said]) -> str:
     return ""
 
 
-def _complaint(detail: Any, keys: Collection[str]) -> str:
+def _complaint(detail: Any, keys: Mapping[str, str]) -> str:
     if detail["type"] == "extra_forbidden":  # its value is not repeated: it may be anything
         near = difflib.get_close_matches(str(detail["loc"][-1]), keys, n=1)
-        return "unknown key; " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(keys)}")
+        there = ", ".join(name for name, place in keys.items() if name == place)
+        return "unknown key; " + (f"did you mean {keys[near[0]]!r}?" if near else f"there are {there}")
     if detail["type"] == "value_error":  # our own words
         return str(detail["ctx"]["error"])
     words = detail["msg"].replace("Input should be", "must be")

@@ -9,6 +9,7 @@ the base install stays as small as it is.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import threading
@@ -41,7 +42,7 @@ _SHORT = {
     "mid_stream": "fallback__mid_stream",
     "max_attempts": "fallback__max_attempts",
 }
-"""Variables that go by the name of the argument."""
+"""Arguments of a router, by where they stand in a file; the variables go by the same names."""
 _LISTS = frozenset({"hosts", "task_specific_models"})
 """Keys whose variables may hold a list with commas between."""
 _LISTED = 0.9
@@ -297,17 +298,18 @@ def _data_of(source: Mapping[str, Any] | str | Path | None) -> tuple[str, dict[s
     return str(source), read_file(source)
 
 
-def _keys_at(path: Sequence[str]) -> list[str]:
-    """Return the keys that there are in a section."""
+def _keys_at(path: Sequence[str]) -> dict[str, str]:
+    """Return what may be meant in a section, with where it stands: its keys; at the top, names of arguments, too."""
     if path[:1] == ("roles",):
-        return list(RoleConfig.model_fields)
+        return {name: name for name in RoleConfig.model_fields}
     model: type[BaseModel] = RouterConfig
     for name in path:
         kind = model.model_fields[name].annotation if name in model.model_fields else None
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            return []
+            return {}
         model = kind
-    return list(model.model_fields)
+    arguments = {} if path else {name: place.replace("__", ".") for name, place in _SHORT.items()}
+    return {**{name: name for name in model.model_fields}, **arguments}
 
 
 def normalize_host(url: str) -> str:
@@ -356,9 +358,29 @@ def default_host() -> str:
     Raises:
         ConfigurationError: what it holds is no address.
     """
-    named = os.environ.get("OLLAMA_HOST", "").strip() or DEFAULT_HOST
+    named = _bracketed(os.environ.get("OLLAMA_HOST", "").strip().strip("\"'").strip()) or DEFAULT_HOST
     try:
         normalize_host(named)
     except ConfigurationError as error:
         raise ConfigurationError(f"OLLAMA_HOST: {error}") from None
     return named
+
+
+def _bracketed(address: str) -> str:
+    """Return an address as a URL has it: Ollama takes one of IPv6 without its brackets."""
+    scheme, mark, rest = address.rpartition("://")
+    host, slash, path = rest.partition("/")
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return address
+    return f"{scheme}{mark}[{host}]{slash}{path}"
+
+
+def usual_hosts() -> list[str]:
+    """Return the servers that are asked where nobody names one: the configuration's, else the default host.
+
+    Raises:
+        ConfigurationError: the environment, or the file that it names, is wrong.
+    """
+    return list(RouterConfig.load().hosts) or [default_host()]

@@ -157,7 +157,9 @@ def test_arguments_replace_what_they_name_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ({"preffer": "speed"}, ["preffer: unknown key; there are", "routing"]),
+        ({"colour": "red"}, ["colour: unknown key; there are task_specific_models, ", "routing"]),
+        ({"preffer": "speed"}, ["preffer: unknown key; did you mean 'routing.prefer'?"]),
+        ({"max_attempts": 3}, ["max_attempts: unknown key; did you mean 'fallback.max_attempts'?"]),
         ({"routing": {"prefer": "fast"}}, ["routing.prefer", "'balanced'", "'speed'", "fast"]),
         ({"routing": {"learn": "perhaps"}}, ["routing.learn", "true or false", "perhaps"]),
         ({"routing": {"weights": {"capability": -1}}}, ["routing.weights.capability", "greater", "-1"]),
@@ -369,6 +371,23 @@ def test_an_error_about_an_address_does_not_repeat_its_password(text: str) -> No
     with pytest.raises(ConfigurationError) as caught:
         normalize_host(text)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("::1", "http://[::1]:11434"),
+        ("2001:db8::7/ollama/", "http://[2001:db8::7]:11434/ollama"),
+        ("http://::1", "http://[::1]:80"),
+        ("::", "http://127.0.0.1:11434"),
+        ("\" example.com:8080 '", "http://example.com:8080"),
+        ("0.0.0.0:8080", "http://127.0.0.1:8080"),
+    ],
+)
+def test_ollama_host_may_hold_what_ollama_takes(said: str, meant: str, monkeypatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", said)
+    assert normalize_host(default_host()) == meant
+    assert Router(store="memory").hosts == [meant]
 
 
 def test_the_default_host_is_what_ollama_host_says(monkeypatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +20,10 @@ app = typer.Typer(
 )
 
 _Host = Annotated[
-    str | None, typer.Option("--host", metavar="URL", help="Ollama server; default OLLAMA_HOST, else this machine's.")
+    str | None,
+    typer.Option(
+        "--host", metavar="URL", help="Ollama server; default the configured ones, OLLAMA_HOST, this machine's."
+    ),
 ]
 
 
@@ -60,7 +62,7 @@ def recommend(
     ] = None,
     host: _Host = None,
     prefer: Annotated[Prefer | None, typer.Option(help="What matters more.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="PATH", help="Configuration: a JSON or TOML file.")] = None,
+    config: Annotated[str | None, typer.Option(metavar="PATH", help="Configuration: a JSON or TOML file.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Tell all that the choice rests on.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -75,7 +77,7 @@ def recommend(
 @app.command()
 def models(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="These alone; without --host they need no server.")
+        list[str] | None, typer.Argument(metavar="NAME", help="These alone; without --host they need no server.")
     ] = None,
     *,
     host: _Host = None,

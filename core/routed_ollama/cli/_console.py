@@ -63,6 +63,11 @@ def plainly() -> Iterator[None]:
             text = plain(str(error) or describe(error)).replace("base_url=...", "--host URL")
             errors.print(Text(f"Error: {text}", style="red"), soft_wrap=True)
             raise typer.Exit(1) from None
+        except OSError as error:  # the output cannot be written: a disk is full, a device is gone
+            if isinstance(error, BrokenPipeError):  # whoever read it has seen enough
+                raise
+            errors.print(Text(f"Error: {plain(describe(error))}", style="red"), soft_wrap=True)
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             errors.print("Interrupted.")
             raise typer.Exit(_INTERRUPTED) from None

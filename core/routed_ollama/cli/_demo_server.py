@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import httpx
 
-from routed_ollama.config import default_host, normalize_host
+from routed_ollama.config import normalize_host, usual_hosts
 from routed_ollama.errors import HostUnreachableError, RoutedOllamaError
 from routed_ollama.fallback import unreachable_message
 from routed_ollama.ollama_api import OllamaHost
@@ -52,7 +52,7 @@ def place(host: str | None) -> Iterator[Place]:
         HostUnreachableError: the named server does not answer.
         RoutedOllamaError: no server answers and there is no model to stand in; says what to install.
     """
-    url = _with_credentials(host or default_host())
+    url = _with_credentials(host or usual_hosts()[0])
     server = OllamaHost(url)
     try:
         usable = any(_can_chat(server, model["name"]) for model in server.tags())

@@ -6,18 +6,19 @@ Law: a server is asked what it has, never to answer or to load. Names alone need
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from routed_ollama.catalog import Catalog, with_tag
 from routed_ollama.cli._console import console, plain
-from routed_ollama.config import default_host
-from routed_ollama.errors import ConfigurationError, HostUnreachableError
+from routed_ollama.cli._sheet import Field, show_table
+from routed_ollama.config import usual_hosts
+from routed_ollama.errors import ConfigurationError, HostUnreachableError, RoutedOllamaWarning
 from routed_ollama.fallback.plan import unreachable_message
 from routed_ollama.ollama_api import OllamaHost
 from routed_ollama.priors import Evidence, evidence_of, strength_by
@@ -60,7 +61,7 @@ def find(names: Sequence[str] = (), *, host: str | None = None) -> list[Known]:
     Args:
         names: these alone, with or without a tag; without a server they need not be installed. Empty for all
             installed ones.
-        host: URL of a server; None for the usual one, or for none where names are given.
+        host: URL of a server; None for the usual ones, or for none where names are given.
 
     Raises:
         HostUnreachableError: the server does not answer.
@@ -69,32 +70,40 @@ def find(names: Sequence[str] = (), *, host: str | None = None) -> list[Known]:
     wanted = [name.strip() for name in names]
     if not all(wanted):
         raise ConfigurationError("A model's name is empty. Write them with spaces between: llama3.1:8b qwen3:4b")
-    catalog = Catalog.of_names(wanted) if wanted and host is None else _asked(host or default_host())
-    infos = {info.name: info for view in catalog.views.values() for info in view.models.values()}
-    if host is not None and (missing := [name for name in wanted if with_tag(name) not in infos]):
-        raise ConfigurationError(f"Not installed at {host}: {', '.join(missing)}. Installed: {', '.join(infos) or '-'}")
-    chosen = {with_tag(name) for name in wanted} if host is not None and wanted else set(infos)
+    catalog = Catalog.of_names(wanted) if wanted and host is None else _asked([host] if host else usual_hosts())
+    infos = [info for view in catalog.views.values() for info in view.models.values()]
+    installed = dict.fromkeys(info.name for info in infos)
+    if host is not None and (missing := [name for name in wanted if with_tag(name) not in installed]):
+        raise ConfigurationError(
+            f"Not installed at {host}: {', '.join(missing)}. Installed: {', '.join(installed) or '-'}"
+        )
+    chosen = {with_tag(name) for name in wanted} if host is not None and wanted else installed
     known = [
         Known(
             info,
             catalog.resident(info),
             evidence_of(info.name, family=info.family, parameters=info.parameters),
         )
-        for name, info in infos.items()
-        if name in chosen
+        for info in infos
+        if info.name in chosen
     ]
-    return sorted(known, key=lambda each: (-strength_by(each.info.capabilities), each.info.name))
+    return sorted(known, key=lambda each: (-strength_by(each.info.capabilities), each.info.name, each.info.host))
 
 
-def _asked(url: str) -> Catalog:
-    server = OllamaHost(url)
-    catalog = Catalog([server])
+def _asked(urls: Sequence[str]) -> Catalog:
+    """Ask servers what they have; one that is silent is passed over while another answers."""
+    servers = [OllamaHost(url) for url in urls]
+    catalog = Catalog(servers)
     try:
-        view = catalog.refresh(server.url)
+        views = {server.url: catalog.refresh(server.url) for server in servers}
     finally:
-        server.close()
-    if view.error:
-        raise HostUnreachableError(unreachable_message(server.url, view.error))
+        for server in servers:
+            server.close()
+    errors = [view.error for view in views.values() if view.error]
+    if len(errors) == len(views):
+        raise HostUnreachableError(unreachable_message(", ".join(views), errors[0]))
+    for error in errors:
+        warnings.warn(error, RoutedOllamaWarning, stacklevel=2)
     return catalog
 
 
@@ -107,30 +116,37 @@ def show(known: Sequence[Known], *, as_json: bool) -> None:
     if not known:
         out.print("No model is installed. Install one, for example: `ollama pull llama3.2`.")
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    longest = max(len(each.info.name) for each in known)
-    table.add_column("model", overflow="fold", style="bold", min_width=min(longest, _NAME_WIDTH))
-    for name in ("size", "quant", "context", "mem", *_COLUMNS.values()):
-        table.add_column(name, justify="right")
-    table.add_column("evidence", no_wrap=True)
-    for each in known:
-        table.add_row(*_row(each))
-    out.print(table)
+    show_table(out, _fields(known))
     out.print(Text(_LEGEND, style="dim"))
 
 
-def _row(known: Known) -> tuple[str, ...]:
-    info, evidence = known.info, known.evidence
+def _fields(known: Sequence[Known]) -> list[Field]:
+    """The table's columns; what a server says of a model may go where room lacks, what is thought of it stays."""
+    infos = [each.info for each in known]
+    hosts = [plain(info.host) for info in infos]
+    percents = {
+        name: [f"{info.capabilities[capability]:.0%}".rstrip("%") for info in infos]
+        for capability, name in _COLUMNS.items()
+    }
+    return [
+        Field("model", [plain(info.name) for info in infos], fold=_NAME_WIDTH, style="bold"),
+        *([Field("host", hosts, fold=_NAME_WIDTH)] if len(set(hosts)) > 1 else ()),
+        Field("size", [f"{info.parameters:.3g}B" if info.parameters else "?" for info in infos], figures=True, spare=4),
+        Field("quant", [plain(_quantization(info)) or "?" for info in infos], figures=True, spare=1),
+        Field("context", [_tokens(info) for info in infos], figures=True, spare=2),
+        Field("mem", [_IN_MEMORY[each.in_memory] for each in known], figures=True, spare=3),
+        *(Field(name, cells, figures=True, spare=20 - n) for n, (name, cells) in enumerate(percents.items())),
+        Field("evidence", [_evidence(each.evidence) for each in known], spare=5),
+    ]
+
+
+def _tokens(info: ModelInfo) -> str:
+    return f"{info.context_length:,}" if info.context_length else "?"
+
+
+def _evidence(evidence: Evidence) -> str:
     count = evidence.independent or evidence.maker
-    return (
-        plain(info.name),
-        f"{info.parameters:.3g}B" if info.parameters else "?",
-        plain(_quantization(info)) or "?",
-        f"{info.context_length:,}" if info.context_length else "?",
-        _IN_MEMORY[known.in_memory],
-        *(f"{info.capabilities[capability]:.0%}".rstrip("%") for capability in _COLUMNS),
-        f"{evidence.grade} ({count})" if count else evidence.grade,
-    )
+    return f"{evidence.grade} ({count})" if count else evidence.grade
 
 
 def _quantization(info: ModelInfo) -> str:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from routed_ollama.cli._console import console, plain
+from routed_ollama.cli._sheet import Field, show_table
 from routed_ollama.errors import ConfigurationError, HostUnreachableError
 from routed_ollama.router import Router
 from routed_ollama.types import ModelScore, Prefer, Recommendation, TaskCharacteristics
 
 _NAME_WIDTH: Final = 30
 """Columns that a model's name is given before it is folded."""
+_REASON_WIDTH: Final = 20
+"""Columns that a reason needs to be worth reading."""
 _IN_MEMORY: Final = {True: "yes", False: "no", None: "?"}
 
 
@@ -43,14 +44,14 @@ def advise(
     models: str | None = None,
     host: str | None = None,
     prefer: Prefer | None = None,
-    config: Path | None = None,
+    config: str | None = None,
 ) -> Advice:
     """Return the ranking for a prompt.
 
     Args:
         prompt: what would be asked.
         models: names, separated by commas; None for every installed chat model.
-        host: URL of a server; None for the usual one.
+        host: URL of a server; None for the usual ones.
         prefer: the better answer, the faster one, or a mix.
         config: a configuration file.
 
@@ -99,32 +100,30 @@ def show(advice: Advice, *, as_json: bool, explain: bool = False) -> None:
     if explain:
         out.print(Text(str(ranking.explain())), soft_wrap=True)
         return
-    out.print(_table(ranking, several_hosts=len(advice.hosts) > 1))
+    show_table(out, _fields(ranking, several_hosts=len(advice.hosts) > 1), box=SIMPLE_HEAD, first="green")
     for refusal in ranking.refused:
         out.print(Text(f"Refused: {plain(refusal.candidate.model)} {plain(refusal.reason)}", style="dim"))
     out.print(Text(plain(ranking.reason)))
 
 
-def _table(ranking: Recommendation, *, several_hosts: bool) -> Table:
-    longest = max((len(score.candidate.model) for score in ranking.scores), default=0)
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    table.add_column("", justify="right")
-    table.add_column("model", overflow="fold", style="bold", min_width=min(longest, _NAME_WIDTH))
-    if several_hosts:
-        table.add_column("host", overflow="fold")
-    for name in ("score", "capability", "performance", "health", "expected", "loaded"):
-        table.add_column(name, justify="right")
-    table.add_column("reason", overflow="fold")
-    for rank, score in enumerate(ranking.scores, 1):
-        host = [plain(score.candidate.host)] if several_hosts else []
-        table.add_row(str(rank), plain(score.candidate.model), *host, *_figures(score), style="green" * (rank == 1))
-    return table
-
-
-def _figures(score: ModelScore) -> tuple[str, ...]:
-    expected = "" if score.prediction is None else f"{score.prediction.seconds:.1f} s"
-    parts = (f"{part:.2f}" for part in (score.total, score.capability, score.performance, score.health))
-    return (*parts, expected, _IN_MEMORY[score.resident], plain("; ".join(_reasons(score))))
+def _fields(ranking: Recommendation, *, several_hosts: bool) -> list[Field]:
+    """The table's columns; the sentence below it says what decided, so the others may go where room lacks."""
+    scores = ranking.scores
+    host = [Field("host", [plain(score.candidate.host) for score in scores], fold=_NAME_WIDTH)] if several_hosts else []
+    expected = ["" if score.prediction is None else f"{score.prediction.seconds:.1f} s" for score in scores]
+    reasons = [plain("; ".join(_reasons(score))) for score in scores]
+    return [
+        Field("", [str(rank) for rank in range(1, len(scores) + 1)], figures=True),
+        Field("model", [plain(score.candidate.model) for score in scores], fold=_NAME_WIDTH, style="bold"),
+        *host,
+        Field("score", [f"{score.total:.2f}" for score in scores], figures=True),
+        Field("capability", [f"{score.capability:.2f}" for score in scores], figures=True, spare=4),
+        Field("performance", [f"{score.performance:.2f}" for score in scores], figures=True, spare=3),
+        Field("health", [f"{score.health:.2f}" for score in scores], figures=True, spare=2),
+        Field("expected", expected, figures=True, spare=6),
+        Field("loaded", [_IN_MEMORY[score.resident] for score in scores], figures=True, spare=5),
+        Field("reason", reasons, fold=_REASON_WIDTH, spare=1),
+    ]
 
 
 def _reasons(score: ModelScore) -> list[str]:
