@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Iterable, Sequence
+from types import UnionType
+from typing import Any, cast
 
 from routed_ollama.errors import ConfigurationError
 from routed_ollama.types import Candidate, Message
@@ -40,15 +41,46 @@ def checked_scope(models: Sequence[str | Candidate] | str | None) -> tuple[str |
     Raises:
         ConfigurationError: there is none, or one is no name.
     """
-    if models is None:
-        return None
-    names = [models] if isinstance(models, str) else list(models)
+    return None if models is None else checked_names(models, str | Candidate)
+
+
+def checked_names(models: Any, kinds: type | UnionType = str) -> tuple[Any, ...]:
+    """Return the names of models, one of which at least was given.
+
+    Args:
+        models: what was given: a list, or one name.
+        kinds: what counts as a name.
+
+    Raises:
+        ConfigurationError: there is none, or one is no name.
+    """
+    names = tuple(listed("models", models, "names"))
     if not names:
         raise ConfigurationError("models is empty. Leave it out to use every installed chat model.")
-    for entry in names:
-        if not isinstance(entry, str | Candidate):
-            raise ConfigurationError(f"models: expected names, found {type(entry).__name__}.")
-    return tuple(names)
+    for name in names:
+        if not isinstance(name, kinds):
+            raise ConfigurationError(f"models: expected names, found {type(name).__name__}.")
+        if isinstance(name, str) and not name.strip():
+            raise ConfigurationError("models: expected names, found an empty one.")
+    return names
+
+
+def listed(argument: str, given: Any, what: str) -> list[Any]:
+    """Return what was given as a list; one that stands alone is a list of one.
+
+    Args:
+        argument: its name.
+        given: what was given for it.
+        what: is listed, in words.
+
+    Raises:
+        ConfigurationError: it is no list.
+    """
+    if isinstance(given, str | Candidate):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise ConfigurationError(f"{argument}: expected a list of {what}, found {type(given).__name__}.")
+    return list(given)
 
 
 def check_figure(name: str, value: float, expected: str, *, at_most: float = math.inf) -> None:

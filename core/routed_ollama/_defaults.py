@@ -13,8 +13,10 @@ from routed_ollama._sources import PREFIX
 from routed_ollama.router import Router
 from routed_ollama.types import HealthStatus
 
-OllamaManager = EnhancedOllamaManager = Router
-"""The same class under the names of the model manager that this grew out of."""
+OllamaManager = Router
+"""The same class under the name of the model manager that this grew out of."""
+EnhancedOllamaManager = Router
+"""And under its other name; each is assigned by itself, for a chain of names is no type to a type checker."""
 
 _made: Final[dict[tuple[tuple[str, str], ...], Router]] = {}
 _chosen: Final[list[Router]] = []

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import httpx
 
-from routed_ollama._arguments import check_figure, checked_name, checked_scope, conversation_of
+from routed_ollama._arguments import check_figure, checked_name, checked_names, checked_scope, conversation_of, listed
 from routed_ollama._decision import Hints, decide, hints_of
 from routed_ollama._knowledge import Clock, Knowledge
 from routed_ollama._life import Closing
@@ -97,7 +97,7 @@ class Router(Closing):
         client: Callable[..., httpx.Client] = _client,
         clock: Clock = time,
     ) -> None:
-        hosts = [hosts] if isinstance(hosts, str) else hosts
+        hosts = None if hosts is None else listed("hosts", hosts, "addresses")
         settings = RouterConfig.load(config).overridden(
             prefer=prefer, learn=learn, mid_stream=mid_stream, max_attempts=max_attempts
         )
@@ -123,11 +123,14 @@ class Router(Closing):
         """Return a router over names alone, for recommendations: no server is needed and none is asked.
 
         Args:
-            models: names with tags.
+            models: names with tags, or one.
             **kwargs: as for the constructor; ``store`` is ``"memory"`` unless given.
+
+        Raises:
+            ConfigurationError: an argument or the configuration is wrong.
         """
+        names = [with_tag(name) for name in checked_names(models)]
         router = cls(**{"store": "memory", **kwargs})
-        names = [with_tag(name) for name in models]
         catalog = Catalog.of_names(names, router.config.model_capabilities)
         router._models = tuple(names)
         router._known = Knowledge(catalog, router.config, router._known.store, router._clock, offline=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from routed_ollama._arguments import checked_names
 from routed_ollama.agent._conversation import Turn
 from routed_ollama.catalog import with_tag
 from routed_ollama.errors import ConfigurationError, RoutedOllamaWarning
@@ -56,6 +57,15 @@ _NOT_HERE: Final = {
     "tools": "An agent calls no tools; the adapters do.",
 }
 """What the official client takes and an agent does not, with what to do instead."""
+_ELSEWHERE: Final = {
+    "hosts": "The servers are the agent's: create_agent(role, hosts=[...]).",
+    "memory": "It is the agent's: create_agent(role, memory=True).",
+    "models": "The list is the agent's: create_agent(role, models=[...]); for one prompt there is model=...",
+    "session": "Say it around the call: with routing(session=...).",
+    "timeout": "Bounds are the agent's: create_agent(role, timeouts=...).",
+    "timeouts": "Bounds are the agent's: create_agent(role, timeouts=...).",
+}
+"""What belongs to an agent or around a call, and is easily given with a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +94,9 @@ class Settings:
             named["stop"] = [named["stop"]]
         known = [*_OPTIONS, *_FIELDS, *_RENAMED, *arguments]
         for name in named.keys() - _OPTIONS - _FIELDS:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else "It is sent as an option, in case the server knows it."
-            warnings.warn(f"Ollama knows no option {name!r}. {hint}", RoutedOllamaWarning, stacklevel=stacklevel + 1)
+            warnings.warn(
+                f"Ollama knows no option {name!r}. {_hint(name, known)}", RoutedOllamaWarning, stacklevel=stacklevel + 1
+            )
         return cls(
             {name: value for name, value in named.items() if name not in _FIELDS},
             {name: value for name, value in named.items() if name in _FIELDS},
@@ -108,6 +118,13 @@ class Settings:
     def num_predict(self) -> int | None:
         """The answer's limit, in tokens; None for none."""
         return _positive(self.options.get("num_predict")) or None
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    if name in _ELSEWHERE:
+        return _ELSEWHERE[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {near[0]!r}?" if near else "It is sent as an option, in case the server knows it."
 
 
 def _positive(value: Any) -> int:
@@ -193,13 +210,7 @@ def checked_models(models: Sequence[str] | None) -> tuple[str, ...] | None:
     """
     if models is None:
         return None
-    names = [models] if isinstance(models, str) else list(models)
-    for name in names:
-        if not isinstance(name, str) or not name.strip():
-            raise ConfigurationError(f"models: expected names, found {_what(name)}.")
-    if not names:
-        raise ConfigurationError("models is empty. Leave it out to use every installed chat model.")
-    return tuple(dict.fromkeys(map(with_tag, names)))
+    return tuple(dict.fromkeys(map(with_tag, checked_names(models))))
 
 
 def checked_memory(memory: bool | int) -> int | None:

@@ -51,8 +51,6 @@ def router_of(router: Router | None, given: Mapping[str, Any]) -> Router:
         return router
     if not given:
         return default_router()
-    if isinstance(settings.get("hosts"), str):
-        settings["hosts"] = [settings["hosts"]]
     if client_kwargs is not None:
         settings["client"] = ClientSettings(common=client_kwargs).host_client
     return Router(**settings)
