@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.base.llms.generic_utils import (
     achat_to_completion_decorator,
@@ -28,8 +28,6 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
 from llama_index.core.instrumentation.span import active_span_id
-from llama_index.core.llms.llm import ToolSelection
-from llama_index.llms.ollama import Ollama
 from ollama import AsyncClient, Client
 from pydantic import PrivateAttr
 
@@ -40,6 +38,8 @@ from llamaindex_routed_ollama._candidates import DEFAULT_CONTEXT_WINDOW
 from llamaindex_routed_ollama._messages import CHUNKS, LlamaIndexChunks, answering, to_core
 from llamaindex_routed_ollama._runtime import Runtime
 from llamaindex_routed_ollama._structured import EXPECTED, Structured
+from llamaindex_routed_ollama._tools import Tools
+from llamaindex_routed_ollama.errors import errors_as_caught
 from llamaindex_routed_ollama.events import RouteDecidedEvent, dispatcher, exceptions_told
 from routed_ollama import (
     AttemptPlan,
@@ -57,10 +57,8 @@ from routed_ollama import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from llama_index.core.tools.types import BaseTool
 
-
-class RoutedOllama(Structured, ModelLife):
+class RoutedOllama(Structured, Tools, ModelLife):
     """One LLM over all the models you have in Ollama.
 
     For each request it reads the task, picks the model that answers it best now, and when that model fails it answers
@@ -229,17 +227,19 @@ class RoutedOllama(Structured, ModelLife):
         self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], check: Check | None = None
     ) -> ChatResponse:
         running, hints = self._running, self._hints(messages, kwargs)
-        plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
-        request = self._request(plan, messages, kwargs, active_span_id.get(), check)
-        return routed(request, call(plan, lambda attempt: send(request, attempt)))
+        with errors_as_caught():
+            plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
+            request = self._request(plan, messages, kwargs, active_span_id.get(), check)
+            return routed(request, call(plan, lambda attempt: send(request, attempt)))
 
     async def _achat(
         self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], check: Check | None = None
     ) -> ChatResponse:
         running, hints = self._running, self._hints(messages, kwargs)
-        plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
-        request = self._request(plan, messages, kwargs, active_span_id.get(), check)
-        return routed(request, await acall(plan, lambda attempt: asend(request, attempt)))
+        with errors_as_caught():
+            plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
+            request = self._request(plan, messages, kwargs, active_span_id.get(), check)
+            return routed(request, await acall(plan, lambda attempt: asend(request, attempt)))
 
     def _stream_chat(
         self,
@@ -251,7 +251,7 @@ class RoutedOllama(Structured, ModelLife):
         running, hints, span_id = self._running, self._hints(messages, kwargs), active_span_id.get()
 
         def chunks() -> Generator[ChatResponse, None, None]:
-            with exceptions_told(span_id):
+            with exceptions_told(span_id), errors_as_caught():
                 plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
                 request = self._request(plan, messages, kwargs, span_id, check)
                 handed = HandedOut(request)
@@ -277,7 +277,7 @@ class RoutedOllama(Structured, ModelLife):
         running, hints, span_id = self._running, self._hints(messages, kwargs), active_span_id.get()
 
         async def chunks() -> AsyncGenerator[ChatResponse, None]:
-            with exceptions_told(span_id):
+            with exceptions_told(span_id), errors_as_caught():
                 plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
                 request = self._request(plan, messages, kwargs, span_id, check)
                 handed = HandedOut(request)
@@ -360,44 +360,3 @@ class RoutedOllama(Structured, ModelLife):
             check or EXPECTED.get(),
             OfferedTools.of(tools, kwargs.get("tool_choice") or bool(required)),
         )
-
-    # --- tools --------------------------------------------------------------------------------------------------------
-
-    def _prepare_chat_with_tools(
-        self,
-        tools: Sequence[BaseTool],
-        user_msg: str | ChatMessage | None = None,
-        chat_history: list[ChatMessage] | None = None,
-        verbose: bool = False,  # noqa: ARG002 (the framework's signature)
-        allow_parallel_tool_calls: bool = False,  # noqa: ARG002
-        tool_required: bool = False,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Return the arguments of ``chat``; the caller's history is not changed.
-
-        Ollama cannot be told that a tool has to be called, and ``Ollama`` ignores it; here an answer that calls none is
-        a failure like another. A call that is written into the text is taken for one.
-        """
-        messages = list(chat_history or ())
-        if user_msg:
-            messages.append(ChatMessage(content=user_msg) if isinstance(user_msg, str) else user_msg)
-        specs = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
-        required = {"tool_required": True} if tool_required and specs else {}
-        return {**kwargs, **required, "messages": messages, "tools": specs or None}
-
-    def _validate_chat_with_tools_response(
-        self, response: ChatResponse, tools: Sequence[BaseTool], allow_parallel_tool_calls: bool = False, **kwargs: Any
-    ) -> ChatResponse:
-        plain = cast("Any", Ollama._validate_chat_with_tools_response)  # noqa: SLF001 (the plain class's own rule)
-        return cast("ChatResponse", plain(self, response, list(tools), allow_parallel_tool_calls, **kwargs))
-
-    def get_tool_calls_from_response(
-        self, response: ChatResponse, error_on_no_tool_call: bool = True, **_kwargs: Any
-    ) -> list[ToolSelection]:
-        """Return the tools that an answer calls.
-
-        Raises:
-            ValueError: it calls none, and that is an error.
-        """
-        plain = cast("Any", Ollama.get_tool_calls_from_response)
-        return cast("list[ToolSelection]", plain(self, response, error_on_no_tool_call=error_on_no_tool_call))
