@@ -62,7 +62,7 @@ def test_command(command, capsys):
 def test_there_is_something_to_run():
     assert len(blocks("python")) >= 8
     assert len(blocks("json")) == 1
-    assert len(commands()) == 7
+    assert len(commands()) == 8
 
 
 def test_links_lead_somewhere():
