@@ -6,6 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 from routed_ollama.analysis import words as w
+from routed_ollama.analysis.meanings import heard
 
 __all__ = ["Reading", "read"]
 
@@ -20,7 +21,9 @@ _COUNTED: Final = 80
 """A text with fewer distinct function words than this share of its words, of at most so many, is taken to be in another
 language."""
 _ENOUGH_WORDS: Final = 6
-"""Fewer words say nothing about the language."""
+"""Fewer words need not have one of them."""
+_FEWEST_WORDS: Final = 3
+"""Fewer say nothing about the language."""
 _FOREIGN: Final = 0.25
 """Share of characters outside ASCII from which a text is not English."""
 
@@ -47,13 +50,28 @@ _FIRST_UNSPACED: Final = "\u3040"
 _ERROR_TRACES: Final = ("rror: ", "rror[E", "rror CS", "rror TS")
 _OTHER_TRACES: Final = ("xception: ", "Traceback (most", "\n    at ", "\n\tat ", "panicked at", "egmentation fault")
 """What tracebacks, compilers and crashed programs print."""
-_STARTS: Final = (
-    "def ", "import ", "from __future__", "class ", "#include", "public ", "private ", "const ", "<?php", "package ",
-    "using ", "#!/", "fn ", "func ", "async def ", "@", "<html", "<!doctype",
-)  # fmt: skip
+_STARTS: Final = re.compile(
+    r"(?:async +)?def +\w+ *[(\[:]|(?:export +)?(?:default +)?(?:async +)?function\b *\*? *\w* *\(|"
+    r"import +(?:[{*\"'(<]|(?:static|type) |[\w.$]+(?: *[;,]| *$| +as\b| +from\b))|from +[\w.]+ +import\b|"
+    r"(?:(?:public|private|protected|internal|export|static|final|abstract|default) +)+"
+    r"(?:class|interface|enum|void|const|record)\b|"
+    r"(?:public|private|protected) +(?:[\w<>\[\],.?]+ +){1,4}\w+(?:\(| *[=;{])|"
+    r"class +\w+ *(?:<[^>\n]*>)? *(?:[({]|: *$|$|: *\w+ *\{|(?:extends|implements) )|"
+    r"(?:const(?:expr)?|let|var) +[\w\[{][^\n=]*=|package +[\w.]+ *(?:;|$)|"
+    r"using +(?:(?:namespace|static) +)?[\w.]+ *[;=]|(?:pub +)?fn +\w+ *[(<]|"
+    r"func +(?:\([^)\n]*\) *)?\w+ *[(\[]|"
+    r"@[\w.]+(?:\([^\n]*\))? *\n\s*(?:@|async |def |class |public |private |protected |export |func? |interface )|"
+    r"#include\b|#!/|<\?php|<html|<!doctype",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""How programs begin, and sentences such as "Import taxes on a laptop" or "Using public transport" do not."""
 _MARKS: Final = ("{", ";", "=")
 _MARKED: Final = 4
-"""Marks of code in a text that is not fenced, from which it is taken to hold code."""
+"""Marks of code in a text that is not fenced, from which it is taken to hold code; of prose and of formulas they are
+marks, too, so semicolons alone do not count, nor does what stands between signs of LaTeX."""
+_FORMULA: Final = re.compile(
+    r"\$\$?[^$\n]{1,300}\$|\\\(.{1,300}?\\\)|\\\[.{1,600}?\\\]|\\[a-z]+(?:\{[^{}\n]*\})+", re.DOTALL
+)
 
 
 class Reading(NamedTuple):
@@ -97,25 +115,36 @@ def read(text: str) -> Reading:
     pieces = text.split("```")
     prose_text = "\n".join(pieces[::2]) if len(pieces) > 1 else text
     prose = _split(prose_text)
-    hits = w.EVERY.intersection(prose)
-    head, tail = prose[:_ASK_HEAD], prose[_ASK_HEAD:][-_ASK_TAIL:]
+    words = prose if prose_text.isascii() else _in_any_script(prose_text)
+    english = _may_be_english(prose_text, prose)
+    listened = prose if english else heard(words)
+    hits = w.EVERY.intersection(listened)
+    head, tail = listened[:_ASK_HEAD], listened[_ASK_HEAD:][-_ASK_TAIL:]
     fences = len(pieces) // 2
-    starts = text.lstrip()[:20].lower().startswith(_STARTS)
+    starts = _STARTS.match(text.lstrip()) is not None
     return Reading(
         text=text,
         prose=prose,
-        words=prose if prose_text.isascii() else _in_any_script(prose_text),
+        words=words,
         hits=hits,
         ask=hits.intersection(head + tail),
         fences=fences,
-        code=starts or fences > 0 or sum(map(text.count, _MARKS)) >= _MARKED,
+        code=starts or fences > 0 or _is_marked(text),
         file_name=_FILE_NAME.search(text) is not None,
         starts_as_code=starts,
         traceback=_holds_traceback(text),
         question="?" in prose_text[-200:] or "?" in prose_text[:200],
         calculates=_calculates(prose, hits, text),
-        english=_may_be_english(prose_text, len(prose), hits),
+        english=english,
     )
+
+
+def _is_marked(text: str) -> bool:
+    counts = list(map(text.count, _MARKS))
+    if sum(counts) >= _MARKED and "\\" in text:
+        plain = _FORMULA.sub(" ", text)
+        counts = list(map(plain.count, _MARKS))
+    return sum(counts) >= _MARKED and any(counts[mark] for mark, sign in enumerate(_MARKS) if sign != ";")
 
 
 def _holds_traceback(text: str) -> bool:
@@ -156,7 +185,10 @@ def _in_any_script(text: str) -> list[str]:
     return found
 
 
-def _may_be_english(text: str, count: int, hits: frozenset[str]) -> bool:
+def _may_be_english(text: str, prose: list[str]) -> bool:
     if not text.isascii() and len(text.encode("ascii", "ignore")) < (1 - _FOREIGN) * len(text):
         return False
-    return count < _ENOUGH_WORDS or len(w.ENGLISH & hits) >= _ENGLISH * min(count, _COUNTED)
+    if len(prose) < _FEWEST_WORDS:
+        return True
+    own, others = len(w.ENGLISH.intersection(prose)), len(w.FOREIGN.intersection(prose))
+    return (not others or others < own) and (len(prose) < _ENOUGH_WORDS or own >= _ENGLISH * min(len(prose), _COUNTED))

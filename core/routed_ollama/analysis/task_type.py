@@ -1,9 +1,9 @@
 """What a prompt asks for, and how sure that is. Law: evidence is added up per task type, and the strongest one wins.
 
-Two kinds of evidence, in the same units: what words in any language say (``learned``), and rules of thumb of our own
-over an English text, in which 1 is a fair hint, 2 a strong one, and GENERAL has a head start that other types must
-beat, because leaving it for a weak hint does more harm than staying. The rules know what people usually say; what was
-learned knows how else it can be said.
+Two kinds of evidence, in the same units: what words in any language say (``learned``), and rules of thumb of our own,
+in which 1 is a fair hint, 2 a strong one, and GENERAL has a head start in English texts that other types must beat,
+because leaving it for a weak hint does more harm than staying. The rules know what people usually say, in other
+languages as far as ``meanings`` goes; what was learned knows how else it can be said.
 """
 
 from __future__ import annotations
@@ -64,14 +64,8 @@ def _share(best: float, points: Iterable[float]) -> float:
     return 1.0 / sum(math.exp(sharpness * (each - best)) for each in points)
 
 
-def rule_points(reading: Reading) -> dict[TaskType, float]:
-    """Return what the rules say; nothing of a text in another language, where the same words mean something else."""
-    if reading.english or reading.code or reading.traceback:
-        return _points(reading)
-    return dict.fromkeys(TaskType, 0.0)
-
-
-def _points(r: Reading) -> dict[TaskType, float]:
+def rule_points(r: Reading) -> dict[TaskType, float]:
+    """Return what the rules say of a text."""
     tech = _technical(r)
     make = bool(w.MAKE & r.ask)
     return {
@@ -94,7 +88,7 @@ def _technical(r: Reading) -> float:
 
 
 def _general(r: Reading, tech: float) -> float:
-    points = _HEAD_START + 1.2 * min(len(w.CREATIVE & r.ask), 2) + 0.8 * min(len(w.WRITING & r.ask), 2)
+    points = _HEAD_START * r.english + 1.2 * min(len(w.CREATIVE & r.ask), 2) + 0.8 * min(len(w.WRITING & r.ask), 2)
     if r.question and tech < 1:
         points += 0.4
     return points - 0.3 * tech
@@ -114,10 +108,18 @@ def _debugging(r: Reading, tech: float) -> float:
     if tech >= _SOME_TECH or r.traceback:
         points += 0.9 * min(len(w.PROBLEM & r.ask), 3) + 0.25 * min(len(w.PROBLEM & r.hits), 4)
         points += 0.3 * tech
-    return points
+    return points + (_FAILING_TEST if _is_failing_test(r) else 0.0)
+
+
+def _is_failing_test(r: Reading) -> bool:
+    """Whether a test is the patient: it fails, or only now and then, and none is to be written."""
+    tests = w.TEST | w.STRONG_TEST
+    return bool(w.FAILING & r.ask and tests & r.ask) and not (w.MAKE & r.ask or "cases" in r.ask)
 
 
 def _testing(r: Reading, tech: float) -> float:
+    if _is_failing_test(r):
+        return 0.0
     points = 2.2 * min(len(w.STRONG_TEST & r.ask), 2)
     if w.TEST & r.ask:
         points += 1.0 + 0.35 * min(tech, 2.0) + (1.0 if w.TEST_KIND & r.ask else 0.0)
@@ -150,6 +152,8 @@ def _analysis(r: Reading, tech: float, *, make: bool) -> float:
     points = 1.7 * min(len(w.ANALYZE & r.ask), 2) + 0.6 * min(len(w.COMPARE & r.ask), 2)
     if points:
         points += 0.4 * min(len(w.DATA & r.ask), 3)
+    if not make:
+        points += 1.7 * min(len(w.JUDGE & r.ask), 2)
     if w.EXPLAIN & r.ask and r.code and not make:
         points += 1.8
     return points + (1.0 if r.text.count("|") > _TABLE and tech < _MUCH_TECH else 0.0)
@@ -163,6 +167,8 @@ def _planning(r: Reading, tech: float) -> float:
     return points
 
 
+_FAILING_TEST: Final = 8.0
+"""What outweighs that every word of it speaks of tests."""
 _SOME_TECH: Final = 0.5
 """Two weak words of programming, or anything stronger."""
 _MUCH_TECH: Final = 2.0

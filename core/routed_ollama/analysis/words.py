@@ -46,7 +46,12 @@ TECH: Final = _words(
     "apache linux ubuntu debian windows macos android ios flutter dart xcode gradle maven git github gitlab "
     "jenkins aws azure gcp lambda s3 firebase graphql grpc kafka rabbitmq elasticsearch spark hadoop arduino "
     "verilog vhdl fortran cobol delphi pascal lua julia unity unreal excel wpf xaml razor linq qt cuda latex "
-    "selenium langchain ollama llamaindex vscode intellij visual-studio axios express mongoose typeorm prisma"
+    "selenium langchain ollama llamaindex vscode intellij visual-studio axios express mongoose typeorm prisma "
+    "js ts tsx jsx elixir erlang clojure ocaml zig f# tailwind nestjs nuxt redux zustand supabase localstorage pygame "
+    "tkinter pyqt asyncio pydantic sqlalchemy celery polars scipy streamlit gradio jupyter airflow dbt bigquery duckdb "
+    "mariadb plsql dynamodb clickhouse neo4j systemd cron crontab ffmpeg awk jq curl argocd istio prometheus grafana "
+    "github-actions gitlab-ci makefile cmake esp32 raspberry micropython godot wordpress tidyverse ggplot2 dplyr "
+    "discord.py puppeteer htmx asyncpg psycopg2 kustomize logstash openshift systemctl iptables postgrest"
 )
 """Languages, libraries and tools."""
 
@@ -56,7 +61,7 @@ PROBLEM: Final = _words(
     "undefined nan null segfault leak leaks deadlock freeze freezes hangs stuck throws throwing thrown unable "
     "warning invalid missing deprecated timeout refused denied why regression flaky nullpointerexception "
     "typeerror keyerror valueerror attributeerror importerror modulenotfounderror referenceerror syntaxerror "
-    "indexerror runtimeerror nullreferenceexception"
+    "indexerror runtimeerror nullreferenceexception slow slower slowly laggy lags sluggish"
 )
 """Words of things that do not work."""
 
@@ -73,11 +78,14 @@ STRONG_TEST: Final = _words(
     "test-driven assertion assertions fuzzing hypothesis-based gtest testcontainers"
 )
 """Frameworks and terms of testing software."""
+FAILING: Final = _words("fail fails failed failing flaky flakes passes")
+"""What a test does whose cause of failing is asked for; tests "for failed logins" are to be written."""
 TEST_KIND: Final = _words("unit integration regression acceptance smoke functional load api automated cases suite plan")
 """What stands before or after "test" when software is meant."""
 
 DOCUMENT: Final = _words(
-    "documentation document documents docs docblock docblocks comments handbook manual whitepaper wiki"
+    "documentation document documents docs docblock docblocks comments handbook manual whitepaper wiki guide faq sop "
+    "glossary"
 )
 STRONG_DOCUMENT: Final = _words(
     "docstring docstrings readme readme.md javadoc jsdoc changelog sphinx mkdocs docusaurus runbook llms.txt "
@@ -105,6 +113,11 @@ ANALYZE: Final = _words(
 COMPARE: Final = _words(
     "compare comparison contrast versus vs difference differences correlation trend trends implications"
 )
+JUDGE: Final = _words(
+    "complexity big-o vulnerability vulnerabilities swot bottleneck bottlenecks sentiment fallacy fallacies "
+    "weaknesses strengths loopholes"
+)
+"""What is looked for in something that is there, if nothing is to be made."""
 DATA: Final = _words(
     "data dataset statistics statistical figures table chart graph sales revenue metrics survey results report"
 )
@@ -171,10 +184,18 @@ ENGLISH: Final = _words(
 )
 """Function words; a text that has hardly any of them is not English."""
 
+FOREIGN: Final = _words(
+    "der die das und ist ein eine einen nicht mit auf von zu den dem warum wie ich wir mein meine bitte sind hat "
+    "le la les des une est et que qui pour dans avec mon ma je il du au ne pas sur el los las una para con por como "
+    "mi es se del lo gli che di della non sono uma os com da do na em meu minha um ao un de"
+)
+"""Function words of German, French, Spanish, Italian and Portuguese: more of them than of English ones tell the
+language, for "in", "was", "a" and "me" are words of those, too."""
+
 GROUPS: Final = (
-    MAKE, CODE, STRONG_CODE, TECH, PROBLEM, FIX, TEST, STRONG_TEST, TEST_KIND, DOCUMENT, STRONG_DOCUMENT,
-    ARCHITECTURE, STRUCTURE, ANALYZE, COMPARE, DATA, EXPLAIN, PLAN, STRONG_PLAN, SPAN, CREATIVE, WRITING, EXACT, QUICK,
-    CALCULATE, THOROUGH, HARD, EASY, YES_NO, UNITS, ENGLISH,
+    MAKE, CODE, STRONG_CODE, TECH, PROBLEM, FIX, TEST, STRONG_TEST, FAILING, TEST_KIND, DOCUMENT, STRONG_DOCUMENT,
+    ARCHITECTURE, STRUCTURE, ANALYZE, COMPARE, JUDGE, DATA, EXPLAIN, PLAN, STRONG_PLAN, SPAN, CREATIVE, WRITING, EXACT,
+    QUICK, CALCULATE, THOROUGH, HARD, EASY, YES_NO, UNITS, ENGLISH,
 )  # fmt: skip
 EVERY: Final = frozenset().union(*GROUPS)
 """All words of all groups: one intersection with it leaves little to look up."""
