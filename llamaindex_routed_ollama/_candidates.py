@@ -52,7 +52,7 @@ class Candidates(PlainModels[Ollama]):
         if ready is not None:
             made = self._bounded_copy(ready, candidate)
         else:
-            client, async_client = self._clients_of(candidate.host)
+            client, async_client = self.clients_of(candidate.host)
             # A window of its own keeps the plain class from asking the server for one, in every request.
             fields = {"context_window": -1, **self._fields, "model": candidate.model, "base_url": candidate.host}
             made = Ollama(client=client, async_client=async_client, **fields)
@@ -64,7 +64,8 @@ class Candidates(PlainModels[Ollama]):
         }
         return made.model_copy(update=update)
 
-    def _clients_of(self, host: str) -> tuple[Client, AsyncClient]:
+    def clients_of(self, host: str) -> tuple[Client, AsyncClient]:
+        """Return the sync and the async client of a host: the user's own, or those made for it."""
         clients: tuple[Client, AsyncClient] | None = self._by_host.get(host)
         if clients is None:
             sync, async_ = self._theirs

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.llms.ollama import Ollama
 from pydantic import ConfigDict, Field, SecretStr, SkipValidation, field_serializer, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from routed_ollama import MidStream, Prefer, Router, RouterConfig, Timeouts, normalize_host
 
@@ -49,7 +50,7 @@ class Fields(FunctionCallingLLM):
     config: SkipValidation[Any] = Field(default=None, repr=False)
     """A ``RouterConfig``, a mapping, or the path of a JSON or TOML file."""
 
-    router: SkipValidation[Router] | None = Field(default=None, repr=False, exclude=True)
+    router: SkipJsonSchema[SkipValidation[Router] | None] = Field(default=None, repr=False, exclude=True)
     """A router to share with other models; one is made when None."""
 
     store: SkipValidation[Any] = Field(default=None, repr=False)

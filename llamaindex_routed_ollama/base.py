@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import aclosing
+from copy import copy
 from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.base.llms.generic_utils import (
@@ -32,7 +33,7 @@ from ollama import AsyncClient, Client
 from pydantic import PrivateAttr
 
 from llamaindex_routed_ollama._answers import HandedOut, routed
-from llamaindex_routed_ollama._arguments import known, packed
+from llamaindex_routed_ollama._arguments import at_its_server, by_name, known, packed
 from llamaindex_routed_ollama._attempts import Check, Request, asend, asend_stream, send, send_stream, tell_failures
 from llamaindex_routed_ollama._candidates import DEFAULT_CONTEXT_WINDOW
 from llamaindex_routed_ollama._messages import CHUNKS, LlamaIndexChunks, answering, to_core
@@ -66,11 +67,12 @@ class RoutedOllama(Structured, Tools, ModelLife):
 
     Args:
         model: the preferred one; it answers unless another is expected to do better by a margin, or it cannot.
-        client: used for candidates that are built by name, as it is.
-        async_client: as ``client``.
+        *others: what ``Ollama`` takes by position after the model, in its order: ``base_url``, ``temperature``, ...
         **fields: the router's own (``models``, ``hosts``, ``prefer``, ``config``, ``router``, ``store``, ``learn``,
             ``mid_stream``, ``max_attempts``, ``timeouts``, ``api_key``, ``client_kwargs``) and those of ``Ollama``
-            (``temperature``, ``context_window`` in tokens, ``request_timeout`` in seconds, ``thinking``, ...).
+            (``temperature``, ``context_window`` in tokens, ``request_timeout`` in seconds, ``thinking``, ...). A
+            ``client`` or ``async_client`` is used as it is for candidates that are built by name; where nothing else
+            names a server, its own is asked.
 
     Raises:
         AllModelsFailedError: every model that was asked failed; lists each attempt with its cause. A sole candidate's
@@ -91,12 +93,12 @@ class RoutedOllama(Structured, Tools, ModelLife):
     def __init__(
         self,
         model: str | None = None,
-        *,
-        client: Client | None = None,
-        async_client: AsyncClient | None = None,
+        *others: Any,
         **fields: Any,
     ) -> None:
-        super().__init__(model=model, **known(type(self), fields))
+        fields = by_name(others, fields)
+        client, async_client = fields.pop("client", None), fields.pop("async_client", None)
+        super().__init__(model=model, **known(type(self), at_its_server(client or async_client, fields)))
         self._clients = (client, async_client)
         self._prepare()
 
@@ -167,6 +169,26 @@ class RoutedOllama(Structured, Tools, ModelLife):
         """The context that the user asks for, in tokens; 0 where they leave it open."""
         given = self.context_window if self.context_window > 0 else self.additional_kwargs.get("num_ctx")
         return given if isinstance(given, int) and given > 0 else 0
+
+    def get_context_window(self) -> int:
+        """Return the context that engines size their prompts by, in tokens. Asks nobody."""
+        return self.metadata.context_window
+
+    @property
+    def client(self) -> Client:
+        """The official client of the first server, as requests use it: ``llm.client.list()``, ``llm.client.ps()``."""
+        return self._clients[0] or self._lent(0)
+
+    @property
+    def async_client(self) -> AsyncClient:
+        """As ``client``; serves one event loop after another."""
+        return self._clients[1] or self._lent(1)
+
+    def _lent(self, which: int) -> Any:
+        running = self._running
+        client = copy(running.candidates.clients_of(running.router.host)[which])
+        client.__dict__["lent_by"] = running  # which closes its connections when nobody knows it any more
+        return client
 
     def to_payload(self) -> dict[str, Any]:
         """Return what traces may know: no URL, no header."""
