@@ -294,4 +294,4 @@ class _StreamEvents:
         if problem and not plan.committed:
             attempt.unusable = answer
         if problem and (attempt.mendable or not plan.committed):
-            raise unfit(attempt, made.text, problem)
+            raise unfit(attempt, made, problem)

@@ -9,7 +9,7 @@ import difflib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -118,9 +118,9 @@ class Fields(BaseChatModel):
     format: Literal["", "json"] | dict[str, Any] | None = None
     keep_alive: int | str | None = None
     base_url: str | None = Field(default=None, repr=False)
-    client_kwargs: Annotated[dict[str, Any] | None, SkipValidation] = Field(default_factory=dict, repr=False)
-    async_client_kwargs: Annotated[dict[str, Any] | None, SkipValidation] = Field(default_factory=dict, repr=False)
-    sync_client_kwargs: Annotated[dict[str, Any] | None, SkipValidation] = Field(default_factory=dict, repr=False)
+    client_kwargs: dict[str, Any] | None = Field(default_factory=dict, repr=False)
+    async_client_kwargs: dict[str, Any] | None = Field(default_factory=dict, repr=False)
+    sync_client_kwargs: dict[str, Any] | None = Field(default_factory=dict, repr=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -108,7 +108,8 @@ def going_on(
     limit = options.get("num_predict")
     if (left := attempt.left_of(limit)) != limit:
         made["options"] = {**options, "num_predict": left}
-    if "thinking" in attempt.info.flags or arguments.get("reasoning", inner.reasoning):
+    think = made.pop("think", None)  # the client's own name for it, which the plain class lets through
+    if "thinking" in attempt.info.flags or think or arguments.get("reasoning", inner.reasoning):
         made["reasoning"] = False
     return made
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_ollama import ChatOllama
+from pydantic import BaseModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +36,8 @@ def copied(value: Any) -> Any:
     if isinstance(value, list):
         return list(value)
     return dict(value) if isinstance(value, dict) else value
+
+
+def private_of(model: BaseModel) -> dict[str, Any]:
+    """Return what a copy of a routed model takes over besides its fields: all that is private, also a subclass's."""
+    return {name: copied(value) for name, value in (model.__pydantic_private__ or {}).items() if name != "_runtime"}

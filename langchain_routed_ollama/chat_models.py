@@ -23,7 +23,7 @@ from pydantic import BaseModel, PrivateAttr, model_validator
 from langchain_routed_ollama._attempts import Request, asend, asend_stream, send, send_stream
 from langchain_routed_ollama._fields import Fields
 from langchain_routed_ollama._messages import CHUNKS, LangChainChunks, answering, result_of, to_core
-from langchain_routed_ollama._pickling import copied, packed, unpacked
+from langchain_routed_ollama._pickling import copied, packed, private_of, unpacked
 from langchain_routed_ollama._runtime import Runtime
 from langchain_routed_ollama._version import __version__
 from langchain_routed_ollama.callbacks import METADATA_KEY
@@ -137,7 +137,7 @@ class RoutedChatOllama(Fields, ModelLife):
         given = {name: copied(getattr(self, name)) for name in type(self).model_fields if name != "router"}
         fields_set = set(self.model_fields_set)
         made = cast("Self", type(self).model_construct(_fields_set=fields_set, **given, router=self.router))
-        made._check = self._check  # noqa: SLF001 (a copy of this very class)
+        (made.__pydantic_private__ or {}).update(private_of(self))
         return made
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -146,7 +146,7 @@ class RoutedChatOllama(Fields, ModelLife):
         state["__dict__"] = {k: packed(v) for k, v in state["__dict__"].items() if k != "_serialized"}
         if isinstance(self.router, OwnRouter):  # made anew from the fields, with the user's own clients
             state["__dict__"]["router"] = None
-        state["__pydantic_private__"] = {"_runtime": None, "_check": self._check}
+        state["__pydantic_private__"] = {**private_of(self), "_runtime": None}
         return state
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
@@ -182,8 +182,8 @@ class RoutedChatOllama(Fields, ModelLife):
         return cast("LangSmithParams", {**ls_params, METADATA_KEY: "outer"})
 
     def get_num_tokens(self, text: str) -> int:
-        """Return an estimate of a text's length in tokens; no tokenizer is downloaded for it."""
-        return estimate_tokens(text)
+        """Return an estimate of a text's length in tokens, or what ``custom_get_token_ids`` counts; loads nothing."""
+        return estimate_tokens(text) if self.custom_get_token_ids is None else super().get_num_tokens(text)
 
     # --- answering ----------------------------------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class RoutedChatOllama(Fields, ModelLife):
         return {
             "needs": Needs(
                 tools=bool(tools),
-                thinking=bool(kwargs.get("reasoning", self.reasoning)),
+                thinking=bool(kwargs.get("think", kwargs.get("reasoning", self.reasoning))),
                 structured_output=bool(form),
             ),
             "task_type": hints.get("task_type"),

@@ -62,13 +62,17 @@ class ModelFailed(ModelFailure, ModelError):  # noqa: N818
 
 
 class AllAnswersUnfit(AllModelsFailed, OutputParserException):
-    """No model's answer could be parsed as asked; the parser's own kind of error as well."""
+    """No model's answer could be parsed as asked; the parser's own kind of error as well.
+
+    Its ``llm_output`` is the last answer that a parser refused, where that parser tells: most do.
+    """
 
     observation = llm_output = None
     send_to_llm = False
 
     def __init__(self, message: str, errors: Sequence[tuple[str, BaseException]] = ()) -> None:
         AllModelsFailed.__init__(self, message, errors)
+        self.llm_output = next(filter(None, (_refused(error) for _, error in reversed(self.errors))), None)
 
 
 class AnswerUnfit(ModelFailed, InvalidAnswerError, OutputParserException):  # noqa: N818
@@ -79,6 +83,12 @@ class AnswerUnfit(ModelFailed, InvalidAnswerError, OutputParserException):  # no
 
     def __init__(self, message: str) -> None:
         ModelFailed.__init__(self, message)
+
+
+def _refused(error: BaseException) -> str | None:
+    """Return the answer that a parser refused, where that is what an error comes of."""
+    cause = error.__cause__
+    return cause.llm_output if isinstance(cause, OutputParserException) else None
 
 
 class NoData(ModelFailed, TruncatedStreamError, ValueError):  # noqa: N818

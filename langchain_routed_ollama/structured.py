@@ -20,8 +20,10 @@ from langchain_routed_ollama._messages import CHUNKS, LangChainChunks
 from routed_ollama import Attempt, InvalidAnswerError
 
 _SHOWN = 200
-"""Characters of an unfit answer that its error shows."""
+"""Characters of an unfit answer that its error shows, and of what is wrong with it."""
 _NOT_CALLED = "no tool was called"
+_LINK = "\nFor troubleshooting, visit:"
+"""With this a parser's text goes on to a page of its framework's; in a list of answers it would only be in the way."""
 
 
 class JsonChunks(LangChainChunks):
@@ -58,24 +60,31 @@ class AnswerCheck:
         It is noted, should nothing better come, where the plain class would hand it out: with ``include_raw``, where no
         tool was called, and from a sole candidate.
         """
-        if problem := self._problem(generation):
-            if self._raw or sole or problem == _NOT_CALLED:
-                attempt.unusable = answer
-            raise unfit(attempt, generation.text, problem)
-
-    def _problem(self, generation: ChatGeneration) -> str:
         try:
             parsed = self._parser.parse_result([generation])
         except (OutputParserException, ValidationError, ValueError) as error:
-            return " ".join(str(error).split())[:_SHOWN]
-        return _NOT_CALLED if parsed is None else ""
+            if self._raw or sole:
+                attempt.unusable = answer
+            told = str(error).partition(_LINK)[0]
+            raise unfit(attempt, generation, _shortened(told)) from error  # the cause knows the whole answer
+        if parsed is None:
+            attempt.unusable = answer
+            raise unfit(attempt, generation, _NOT_CALLED)
 
 
-def unfit(attempt: Attempt, text: str, problem: str) -> InvalidAnswerError:
-    """Return the error of an answer that is not as asked; it shows the answer, shortened."""
-    text = " ".join(text.split())
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+def unfit(attempt: Attempt, generation: ChatGeneration, problem: str) -> InvalidAnswerError:
+    """Return the error of an answer that is not as asked; it shows the answer, or what it calls, shortened."""
+    calls = getattr(generation.message, "tool_calls", ())
+    if calls and not generation.text.strip():
+        called = _shortened(", ".join(f"{call['name']}({call['args']})" for call in calls))
+        return InvalidAnswerError(f"{attempt.model} called {called}, which is not as asked: {problem}")
+    shown = _shortened(generation.text)
     return InvalidAnswerError(f"{attempt.model} answered {shown!r}, which is not as asked: {problem}")
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
 
 def check_of(chain: Any, *, raw: bool = False) -> AnswerCheck | None:
