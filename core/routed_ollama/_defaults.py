@@ -68,11 +68,12 @@ def set_default_router(router: Router | None = None) -> None:
         _chosen.append(router)
 
 
-def get_model_recommendations(prompt: str) -> dict[str, Any]:
+def get_model_recommendations(prompt: str, **hints: Any) -> dict[str, Any]:
     """Return which model fits a prompt, which follow if it fails, and why; nothing is sent to a model.
 
     Args:
         prompt: text.
+        **hints: as for ``Router.plan``: ``task_type``, ``prefer``, ``scope``, ...
 
     Returns:
         ``primary_recommendation``, ``fallback_models``, ``reasoning``, ``task_characteristics``, ``scores``,
@@ -81,13 +82,14 @@ def get_model_recommendations(prompt: str) -> dict[str, Any]:
     Raises:
         NoModelError: no model can serve; says why and what to do.
         HostUnreachableError: no server answers.
+        ConfigurationError: a hint is none of its values.
 
     Example:
         >>> recommendations = get_model_recommendations("Debug this authentication error")  # doctest: +SKIP
         >>> print(f"Best model: {recommendations['primary_recommendation']}")  # doctest: +SKIP
         Best model: qwen2.5-coder:7b
     """
-    return default_router().get_model_recommendations(prompt)
+    return default_router().get_model_recommendations(prompt, **hints)
 
 
 def health_check_models() -> dict[str, HealthStatus]:

@@ -5,7 +5,16 @@ import sys
 
 import pytest
 
-from routed_ollama import Candidate, ConfigurationError, RoutedOllamaWarning, Router, create_agent
+from routed_ollama import (
+    Candidate,
+    ConfigurationError,
+    RoutedOllamaWarning,
+    Router,
+    TaskType,
+    create_agent,
+    get_model_recommendations,
+    set_default_router,
+)
 from routed_ollama.testing import OllamaServer
 
 PROGRAM = """
@@ -52,6 +61,13 @@ async def ask() -> list[str]:
 """
 
 
+@pytest.fixture(autouse=True)
+def fresh_default_router():
+    set_default_router()
+    yield
+    set_default_router()
+
+
 def test_a_program_of_ones_own_is_checked_strictly_without_a_complaint(tmp_path):
     path = tmp_path / "program.py"
     path.write_text(PROGRAM, encoding="utf-8")
@@ -69,6 +85,15 @@ def test_a_program_of_ones_own_is_checked_strictly_without_a_complaint(tmp_path)
 def test_names_alone_may_be_one_name():
     assert Router.from_models("llama3.1:8b").recommend_model("Hello").model == "llama3.1:8b"
     assert Router(Candidate("llama3.1:8b", "http://127.0.0.1:1"), store="memory").hosts
+
+
+def test_what_is_said_with_a_prompt_counts_without_a_manager_of_ones_own(monkeypatch):
+    with OllamaServer(["llama3.1:8b"]) as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        said = get_model_recommendations("Hello", task_type="coding")
+        assert said["task_characteristics"].task_type is TaskType.CODING
+        with pytest.raises(ConfigurationError, match="found 'cooking'"):
+            get_model_recommendations("Hello", task_type="cooking")
 
 
 @pytest.mark.parametrize(
