@@ -64,7 +64,7 @@ class Router(Closing):
         learn: False freezes the history, so that the same request gives the same choice.
         mid_stream: ``"continue"`` or ``"raise"``: what to do when a model fails in mid-answer.
         max_attempts: models asked at most for one request; None for all.
-        timeouts: bounds by phase in seconds: a ``Timeouts`` or such a mapping.
+        timeouts: bounds by phase in seconds: a ``Timeouts`` or such a mapping; a number bounds the whole answer.
         classifier: says what a conversation asks for, as a ``TaskType`` or its name; None, or an error, which is a
             warning, leaves it to ``task_rules`` of the configuration and the analysis. A hint with the request is
             stronger. Where routers are pickled it must be a function that can be.

@@ -62,7 +62,7 @@ class AgentInterface(Closing):
         config: a ``RouterConfig``, a mapping, or the path of a JSON or TOML file; its ``roles`` count as well.
         prefer: ``"balanced"``, ``"quality"`` or ``"speed"``.
         store: where the history is kept: ``"memory"``, a path, ``sqlite:///path``, a store object.
-        timeouts: bounds by phase in seconds: a ``Timeouts`` or such a mapping.
+        timeouts: bounds by phase in seconds: a ``Timeouts`` or such a mapping; a number bounds the whole answer.
         memory: True to remember the conversation, as much of it as fits the answering model's context; a number to
             remember that many turns at most.
         client_kwargs: for the HTTP clients: headers, proxy, certificates, transport. Those of a router that is given

@@ -22,7 +22,9 @@ app = typer.Typer(
 _Host = Annotated[
     str | None,
     typer.Option(
-        "--host", metavar="URL", help="Ollama server; default the configured ones, OLLAMA_HOST, this machine's."
+        "--host",
+        metavar="URL",
+        help="Ollama server; default: the configured ones, else OLLAMA_HOST, else this machine's.",
     ),
 ]
 

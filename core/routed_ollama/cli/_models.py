@@ -19,7 +19,7 @@ from routed_ollama.cli._console import console, plain
 from routed_ollama.cli._sheet import Field, show_table
 from routed_ollama.config import usual_hosts
 from routed_ollama.errors import ConfigurationError, HostUnreachableError, RoutedOllamaWarning
-from routed_ollama.fallback.plan import unreachable_message
+from routed_ollama.fallback import unreachable_message
 from routed_ollama.ollama_api import OllamaHost
 from routed_ollama.priors import Evidence, evidence_of, strength_by
 from routed_ollama.priors.names import profile_of
