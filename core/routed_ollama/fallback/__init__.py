@@ -2,9 +2,10 @@
 
 from routed_ollama.fallback.choice import Allowance, Choice
 from routed_ollama.fallback.continuation import continuation_messages
+from routed_ollama.fallback.exhausted import unreachable_message
 from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify
 from routed_ollama.fallback.loops import ChunkView, acall, astream, call, stream
-from routed_ollama.fallback.plan import Attempt, AttemptPlan, unreachable_message
+from routed_ollama.fallback.plan import Attempt, AttemptPlan
 from routed_ollama.fallback.seam import OverlapTrimmer
 from routed_ollama.fallback.tools import OfferedTools
 

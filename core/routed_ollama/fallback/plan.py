@@ -19,15 +19,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from routed_ollama.errors import (
-    AllModelsFailedError,
-    HostUnreachableError,
-    NoModelError,
-    PromptCutError,
-    RepetitiveAnswerError,
-    describe,
-)
+from routed_ollama.errors import NoModelError, PromptCutError, RepetitiveAnswerError, describe
 from routed_ollama.fallback.choice import Allowance, Choice
+from routed_ollama.fallback.exhausted import error_of_all, label_of
 from routed_ollama.fallback.failures import MEANINGS, FailureKind, Meaning, classify, context_wanted
 from routed_ollama.fallback.repetition import without_copies
 from routed_ollama.fallback.scrutiny import Scrutiny
@@ -279,7 +273,7 @@ class AttemptPlan:
         self._close(attempt)
         if error is None or kind is None or not MEANINGS[kind].go_on:
             return False
-        self.errors.append((_label(attempt.candidate), error))
+        self.errors.append((label_of(attempt.candidate), error))
         if attempt.unusable is not None and not self.refused:
             self.unusable, self._unusable_of = attempt.unusable, self.records[-1]
         self._kinds.append(kind)
@@ -348,28 +342,10 @@ class AttemptPlan:
         self._passed_over = list(filter(worthwhile, self._passed_over))
 
     def exhausted(self) -> Exception:
-        """Return the error for a request that no model answered.
-
-        A sole attempt's own error is returned unchanged; several give one error that lists every attempt, with the
-        last as its cause.
-        """
+        """Return the error for a request that no model answered: see ``error_of_all``."""
         if not self.errors:
             return NoModelError(self.recommendation.reason or "No model can serve this request.")
-        last = self.errors[-1][1]
-        unreachable = all(kind is FailureKind.UNREACHABLE for kind in self._kinds)
-        if isinstance(last, Exception) and (self.sole or (len(self.errors) == 1 and not unreachable)):
-            if unreachable:
-                last.add_note(unreachable_message(self.records[-1].host))
-            return last
-        error: Exception
-        if unreachable:
-            hosts = ", ".join(dict.fromkeys(record.host for record in self.records))
-            error = HostUnreachableError(unreachable_message(hosts, describe(last)))
-        else:
-            lines = "".join(f"\n  {label}: {describe(error)}" for label, error in self.errors)
-            error = AllModelsFailedError(f"Every model that was asked failed:{lines}", self.errors)
-        error.__cause__ = last
-        return error
+        return error_of_all(self.errors, self._kinds, [record.host for record in self.records], sole=self.sole)
 
     def route(self, answering: Attempt | None = None) -> dict[str, Any]:
         """Return what ``response_metadata["routing"]`` holds: plain JSON values.
@@ -398,15 +374,3 @@ class AttemptPlan:
         if self.continued_at:
             route["continued_at"] = self.continued_at[0] if len(self.continued_at) == 1 else list(self.continued_at)
         return route
-
-
-def unreachable_message(hosts: str, why: str = "") -> str:
-    """Return what a person needs to read when no server answers, with what was found instead."""
-    return (
-        f"No Ollama server answers at {hosts}. Start one with `ollama serve`, or point to another with "
-        f"base_url=... or the environment variable OLLAMA_HOST.{why and f' ({why})'}"
-    )
-
-
-def _label(candidate: Candidate) -> str:
-    return f"{candidate.model} @ {candidate.host}" if candidate.host else candidate.model
