@@ -23,6 +23,8 @@ PREFIX: Final = "ROUTED_OLLAMA_"
 """What the names of environment variables begin with."""
 _SHOWN: Final = 60
 """Characters of a wrong value that are repeated."""
+_IPV6: Final = re.compile(r"\[[^\]\s\"',{]*:[^\]\s\"',{]*\]")
+"""What begins with a bracket as JSON does, and is an address."""
 _WORDS: Final = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
@@ -157,7 +159,7 @@ def environment(sections: Collection[str], short: Mapping[str, str], lists: Coll
 
 
 def _value(variable: str, path: tuple[str, ...], text: str, lists: Collection[str]) -> Any:
-    if text[0] in "[{" or text == "null":
+    if (text[0] in "[{" and not _IPV6.match(text)) or text == "null":
         try:
             return json.loads(text, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:

@@ -390,6 +390,14 @@ def test_ollama_host_may_hold_what_ollama_takes(said: str, meant: str, monkeypat
     assert Router(store="memory").hosts == [meant]
 
 
+@pytest.mark.parametrize(
+    "said", ["[::1]:8080,http://two", "http://[::1]:8080, http://two", '["http://[::1]:8080", "http://two"]']
+)
+def test_a_variable_may_list_addresses_in_brackets(said: str, monkeypatch) -> None:
+    monkeypatch.setenv("ROUTED_OLLAMA_HOSTS", said)
+    assert Router(store="memory").hosts == ["http://[::1]:8080", "http://two:80"]
+
+
 def test_the_default_host_is_what_ollama_host_says(monkeypatch) -> None:
     assert default_host() == "http://127.0.0.1:11434"
     monkeypatch.setenv("OLLAMA_HOST", "gpu.local:1234")
