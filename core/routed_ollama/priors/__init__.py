@@ -79,6 +79,8 @@ _ASSUMED: Final[Table] = {
     "vision": (-0.3, -0.3, -0.2, -0.1, -0.1, -0.2, -0.2),
     "thinking": (0.3, 0.3, 0.5, 0.0, 0.1, 0.0, 0.5),
     "specialist": (-1.0, -1.0, -1.0, -0.8, -0.8, -2.0, -1.0),
+    # It answers with a vector, a verdict of one word, or the letters of a picture: anything that chats is better.
+    "mute": (-6.0, -6.0, -6.0, -6.0, -6.0, -6.0, -6.0),
     "uncensored": (-0.1, -0.1, -0.1, 0.1, -0.1, -0.1, -0.1),
     # A base model is measured with worked examples before each question; a chat has none, and it just goes on writing.
     "base": (-1.0, -1.0, -1.0, -0.8, -0.8, -2.0, -1.0),

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from routed_ollama.priors.families import ACTIVE, FAMILIES, SIZE_WORDS, Family
+from routed_ollama.priors.families import ACTIVE, FAMILIES, SIZE_WORDS, UNTUNED, Family
 
 __all__ = ["Profile", "profile_of"]
 
-_SIZE: Final = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)(b|m)(?![a-z0-9])")
+_SIZE: Final = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)(t|b|m)(?![a-z0-9])")
+_UNITS: Final = {"t": 1000.0, "b": 1.0, "m": 0.001}
+"""Billions of parameters that one of each is."""
 _ACTIVE: Final = re.compile(r"(?<![a-z0-9])a(\d+(?:\.\d+)?)b(?![a-z0-9])")
 _EXPERTS: Final = re.compile(r"(?<![a-z0-9])(?:(\d+)x(\d+(?:\.\d+)?)b|e[24]b)(?![a-z0-9])")
 _QUANTIZATION: Final = re.compile(r"(?<![a-z0-9])(i?q\d[a-z0-9_]*|fp16|f16|bf16|f32|fp32|mxfp4)(?![a-z0-9])")
@@ -33,6 +35,8 @@ _CLOSE: Final = 0.2
 """Two sizes closer than this share are the same: names round."""
 _USUAL: Final = Family("", 2024.5, 7.0)
 """What is assumed of a model that nothing is known of."""
+_CLOUD: Final = Family("", 2025.6, 200.0)
+"""The same of one that Ollama's cloud runs: most there came in 2025 or later and have hundreds of billions."""
 _NEXT: Final = 0.5
 """Years after the latest known generation that the next one is assumed to have come."""
 _NOT_TELLING: Final = frozenset({"llama", "clip", "gguf", ""})
@@ -48,11 +52,13 @@ _MATH: Final = re.compile(r"math")
 _VISION: Final = re.compile(r"vision|llava|(?<![a-z])vl(?![a-z])|[\d.]vl(?![a-z])|minicpm-v")
 _THINKING: Final = re.compile(r"think|reason|(?<![a-z0-9])r1(?![0-9])|(?<![a-z])o1(?![0-9])|distill")
 _BASE: Final = re.compile(r"(?<![a-z])(?:text|base|pt|fim)(?![a-z])")
-_SPECIALIST: Final = re.compile(
-    r"guard|(?<![a-z])ocr(?![a-z])|rerank|reward|embed|translat|chatqa|(?<![a-z])(?:nl2|n)?sql|(?<![a-z])rag(?![a-z])"
+_SPECIALIST: Final = re.compile(r"translat|chatqa|(?<![a-z])(?:nl2|n)?sql|(?<![a-z])rag(?![a-z])")
+"""What a model says of itself that was made for one job: to translate, to write SQL, to answer from documents."""
+_MUTE: Final = re.compile(
+    r"guard|(?<![a-z])ocr(?![a-z])|rerank|reward|minicheck|embed|minilm|sentence-transformer|"
+    r"(?<![a-z])(?:bge|gte|e5|paraphrase|splade|colbert)(?![a-z])"
 )
-"""What a model says of itself that was made for one job: to guard, to rank, to read letters, to translate, to write
-SQL, to answer from documents."""
+"""What one calls itself that does not chat at all: it guards, ranks, checks, reads letters or makes vectors."""
 _UNCENSORED: Final = re.compile(r"uncensored|abliterated|heretic")
 _INSTRUCT: Final = re.compile(r"instruct|chat|(?<![a-z])it(?![a-z])")
 _WORDS: Final = r"instruct|chat|it|gguf|hf|qat|text|base|pt|fim|code|thinking|preview|latest|distill|llama|qwen"
@@ -94,7 +100,7 @@ class Profile:
     active: float
     """Billions of parameters used per token."""
     variants: frozenset[str]
-    """Some of ``coder``, ``math``, ``vision``, ``thinking``, ``specialist``, ``base``, ``uncensored``."""
+    """Some of ``coder``, ``math``, ``vision``, ``thinking``, ``specialist``, ``mute``, ``base``, ``uncensored``."""
     quantization: str
     """Lower case, such as ``q4_k_m``; empty when neither name nor caller say."""
     sized: bool = False
@@ -134,7 +140,7 @@ def profile_of(name: str, architecture: str = "", parameters: float = 0.0, quant
         known = known or _family_by_architecture(architecture.lower())
         versions = (f"{known}:{version[1]}" for version in _VERSION.finditer(text))
         known = next((version for version in versions if version in FAMILIES), known)
-        facts = FAMILIES.get(known, _USUAL)
+        facts = FAMILIES.get(known, _CLOUD if tag.endswith("cloud") else _USUAL)
     family = known.partition(":")[0]
     stated = parameters if parameters > 0 else _size_of(text.replace(family, "", 1))
     size, active = _parts(family, text, stated or facts.size)
@@ -145,7 +151,7 @@ def profile_of(name: str, architecture: str = "", parameters: float = 0.0, quant
         released=facts.released,
         size=size,
         active=active,
-        variants=_variants(text, tag, facts),
+        variants=_variants(text, tag, known, facts),
         quantization=quantization.lower() or (marks[1] if marks else ""),
         sized=stated > 0,
         tuned=_is_tuned(base, tag, family),
@@ -200,7 +206,7 @@ def _size_of(text: str) -> float:
     found = _SIZE.search(text)
     if found is None:
         return 0.0
-    return float(found[1]) / (1000 if found[2] == "m" else 1)
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def _parts(family: str, text: str, size: float) -> tuple[float, float]:
@@ -218,13 +224,14 @@ def _parts(family: str, text: str, size: float) -> tuple[float, float]:
     return size, size
 
 
-def _variants(text: str, tag: str, facts: Family) -> frozenset[str]:
+def _variants(text: str, tag: str, family: str, facts: Family) -> frozenset[str]:
     patterns = {
         "coder": _CODER, "math": _MATH, "vision": _VISION, "thinking": _THINKING, "specialist": _SPECIALIST,
-        "uncensored": _UNCENSORED,
+        "uncensored": _UNCENSORED, "mute": _MUTE,
     }  # fmt: skip
     found = {name for name, pattern in patterns.items() if pattern.search(text)}
-    if (_BASE.search(text) or "code" in tag.split("-")) and not _INSTRUCT.search(text):
+    untuned = family in UNTUNED or _BASE.search(text) or "code" in tag.split("-")
+    if untuned and not _INSTRUCT.search(text):
         found.add("base")
     if "instruct" in text:
         found.discard("thinking")
