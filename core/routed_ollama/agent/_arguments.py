@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from routed_ollama._arguments import checked_names
-from routed_ollama.agent._conversation import Turn
+from routed_ollama.agent._conversation import Turn, whole
 from routed_ollama.catalog import with_tag
 from routed_ollama.errors import ConfigurationError, RoutedOllamaWarning
 from routed_ollama.types import Message
@@ -161,7 +161,7 @@ class Asked:
     @property
     def fixed(self) -> list[Message]:
         """What is sent in any case: the role's prompt and the new one."""
-        return [*self.system, Message("user", self.prompt)]
+        return self.within(())
 
     @property
     def messages(self) -> list[Message]:
@@ -170,7 +170,12 @@ class Asked:
 
     def within(self, turns: Sequence[Turn]) -> list[Message]:
         """Return the conversation with these turns alone."""
-        return [*self.system, *(message for turn in turns for message in turn.messages), Message("user", self.prompt)]
+        return whole(turns, self.system, self.request)
+
+    @property
+    def request(self) -> Message:
+        """What is asked now, as a message."""
+        return Message("user", self.prompt)
 
 
 def checked_prompt(prompt: str) -> str:

@@ -93,7 +93,7 @@ def fitting(turns: Sequence[Turn], fixed: Sequence[Message], context: int) -> tu
         >>> [turn.prompt for turn in fitting(turns, [Message("user", "And then?")], 2048)]
         ['prompt 3', 'prompt 4']
     """
-    room = int((context - min(_ROOM_FOR_ANSWER, context // 2)) / _ESTIMATE_MARGIN)
+    room = _room(context)
     tokens = estimate_prompt_tokens(fixed)
     kept = 0
     for turn in reversed(turns):
@@ -102,3 +102,29 @@ def fitting(turns: Sequence[Turn], fixed: Sequence[Message], context: int) -> tu
             break
         kept += 1
     return tuple(turns[len(turns) - kept :])
+
+
+def recalled(turns: Sequence[Turn], system: Sequence[Message], prompt: Message, context: int) -> tuple[Turn, ...]:
+    """Return the newest turns that fit a context by the estimate of the whole conversation, too.
+
+    A plan goes by that one, and it is not the sum of its parts: a model would be loaded anew for the difference.
+
+    Args:
+        turns: what is remembered, oldest first.
+        system: the role's prompt.
+        prompt: the new one.
+        context: tokens that the model can take.
+    """
+    kept, room = fitting(turns, [*system, prompt], context), _room(context)
+    while kept and estimate_prompt_tokens(whole(kept, system, prompt)) > room:
+        kept = kept[1:]
+    return kept
+
+
+def whole(turns: Iterable[Turn], system: Sequence[Message], prompt: Message) -> list[Message]:
+    """Return a conversation as it is sent."""
+    return [*system, *(message for turn in turns for message in turn.messages), prompt]
+
+
+def _room(context: int) -> int:
+    return int((context - min(_ROOM_FOR_ANSWER, context // 2)) / _ESTIMATE_MARGIN)

@@ -24,7 +24,7 @@ from routed_ollama.agent._arguments import (
     checked_name,
     checked_prompt,
 )
-from routed_ollama.agent._conversation import Conversation, Turn, fitting
+from routed_ollama.agent._conversation import Conversation, Turn, recalled
 from routed_ollama.agent._routers import Config, clients_of, router_of
 from routed_ollama.agent._sending import Request, asend, asend_stream, send, send_stream
 from routed_ollama.fallback import acall, astream, call, stream
@@ -125,7 +125,7 @@ class AgentInterface(Closing):
         self._picklable = not client_kwargs
 
     def __repr__(self) -> str:
-        return f"AgentInterface({self.role.name!r}, {self.router!r})"
+        return f"{type(self).__name__}({self.role.name!r}, {self.router!r})"
 
     # --- copies -------------------------------------------------------------------------------------------------------
 
@@ -296,7 +296,8 @@ class AgentInterface(Closing):
         turns = self._conversation.turns
         if not turns:
             return ()
-        return fitting(turns, asked.fixed, asked.settings.num_ctx or self.router.context_window(turns[-1].candidate))
+        context = asked.settings.num_ctx or self.router.context_window(turns[-1].candidate)
+        return recalled(turns, asked.system, asked.request, context)
 
     def _answered(self, asked: Asked, answer: AgentResponse) -> AgentResponse:
         self._remember(asked, str(answer), answer.routing)
