@@ -36,9 +36,12 @@ def by_name(given: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
     return {**placed, **named}
 
 
-def at_its_server(client: Client | AsyncClient | None, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields, with the address of a client of the user's where nothing else says which server to ask."""
-    if client is None or any(fields.get(name) is not None for name in _SERVERS):
+def at_its_server(client: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields, with the address of a client of the user's where nothing else says which server to ask.
+
+    Of a client that is not the official one, a wrapper perhaps, no address is known.
+    """
+    if not isinstance(client, Client | AsyncClient) or any(fields.get(name) is not None for name in _SERVERS):
         return dict(fields)
     return {**fields, "base_url": str(client._client.base_url)}  # noqa: SLF001 (it has no public name)
 

@@ -50,7 +50,7 @@ class Fields(FunctionCallingLLM):
     config: SkipValidation[Any] = Field(default=None, repr=False)
     """A ``RouterConfig``, a mapping, or the path of a JSON or TOML file."""
 
-    router: SkipJsonSchema[SkipValidation[Router] | None] = Field(default=None, repr=False, exclude=True)
+    router: SkipJsonSchema[Router | None] = Field(default=None, repr=False, exclude=True)
     """A router to share with other models; one is made when None."""
 
     store: SkipValidation[Any] = Field(default=None, repr=False)

@@ -118,6 +118,30 @@ def test_a_client_alone_says_which_server_is_asked(server, kind):
     assert asked(server) == [SECOND, SECOND]
 
 
+class Wrapper:
+    """A client of somebody's own, which can do no more than is needed."""
+
+    def __init__(self, url):
+        self._within = Client(host=url)
+        self.asked = 0
+
+    def chat(self, **kwargs):
+        self.asked += 1
+        return self._within.chat(**kwargs)
+
+
+@pytest.mark.parametrize("make", [plain, routed])
+def test_a_client_may_be_a_wrapper(server, make):
+    wrapper = Wrapper(server.url)
+    assert make(server.url, client=wrapper).complete("Is it?").text == "Yes."
+    assert wrapper.asked == 1
+
+
+def test_of_a_wrapper_no_address_is_known(server, monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", server.url)
+    assert made(RoutedOllama, SECOND, client=Wrapper(server.url)).complete("Is it?").text == "Yes."
+
+
 def test_a_server_that_is_named_is_stronger_than_a_clients(server):
     llm = made(RoutedOllama, SECOND, hosts=[server.url], client=Client(host="http://127.0.0.1:9"))
     assert llm.router.host == server.url
@@ -138,3 +162,9 @@ def test_it_has_a_schema(kind):
     properties = kind.model_json_schema()["properties"]
     assert set(Ollama.model_json_schema()["properties"]) <= set(properties)
     assert "router" not in properties
+
+
+@pytest.mark.parametrize("value", ["http://127.0.0.1:9", {"store": "memory"}])
+def test_a_router_that_is_none_is_said_to_be(value):
+    with pytest.raises(ValueError, match="router\n  Input should be an instance of Router"):
+        RoutedOllama(FIRST, router=value)
