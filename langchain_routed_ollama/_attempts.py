@@ -20,7 +20,7 @@ from langchain_ollama import ChatOllama
 
 from langchain_routed_ollama._candidates import Candidates
 from langchain_routed_ollama._messages import CHUNKS, calling, continued, going_on, joined, merged
-from langchain_routed_ollama.callbacks import METADATA_KEY
+from langchain_routed_ollama.callbacks import METADATA_KEY, THEIRS
 from langchain_routed_ollama.errors import NoData
 from langchain_routed_ollama.structured import AnswerCheck, unfit
 from routed_ollama import (
@@ -108,15 +108,30 @@ class _Run:
         }
         handlers = [*request.handlers, *request.candidates.handlers_of(inner)]
         callbacks = CallbackManager(handlers=handlers, parent_run_id=request.parent, metadata=metadata)
-        self.manager = callbacks.on_chat_model_start(
-            {"name": "ChatOllama", "type": "constructor"},
-            [request.messages],
-            invocation_params={"model": attempt.model, **request.kwargs},
-        )[0]
+        with self.heard():
+            self.manager = callbacks.on_chat_model_start(
+                {"name": "ChatOllama", "type": "constructor"},
+                [request.messages],
+                invocation_params={"model": attempt.model, **request.kwargs},
+            )[0]
+
+    @contextmanager
+    def heard(self) -> Generator[None]:
+        """What a handler raises (a budget is spent, a mistake) reaches the caller, whose it is, and blames no model."""
+        try:
+            yield
+        except Exception as error:
+            self.attempt.theirs = error
+            raise
+
+    def token(self, chunk: ChatGenerationChunk) -> None:
+        with self.heard():
+            self.manager.on_llm_new_token(chunk.text, chunk=chunk)
 
     def ended(self, result: LLMResult) -> None:
         self.over = True
-        self.manager.on_llm_end(result)
+        with self.heard():
+            self.manager.on_llm_end(result)
 
     def finished(self) -> None:
         """A stream that has no last line is a failure, and is to be heard of as one."""
@@ -126,7 +141,9 @@ class _Run:
     def failed(self, error: BaseException) -> None:
         if self.over:  # left after the last chunk: nothing failed
             return
-        self.manager.on_llm_error(error, request_sent=request_sent(self.attempt))
+        more = {THEIRS: True} if error is self.attempt.theirs else {}
+        with self.heard():
+            self.manager.on_llm_error(error, request_sent=request_sent(self.attempt), **more)
 
 
 @contextmanager
@@ -266,7 +283,7 @@ class _StreamEvents:
         self._hear(chunk.text, chunk.message.additional_kwargs.get("reasoning_content"))
         self._chunks.append(chunk)
         if self._tokens:
-            self._run.manager.on_llm_new_token(chunk.text, chunk=chunk)
+            self._run.token(chunk)
             self._tokens = self._request.every_token or not CHUNKS.usable(chunk)
         if chunk.generation_info is not None and CHUNKS.done(chunk):
             self._end(chunk.generation_info)

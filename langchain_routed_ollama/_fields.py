@@ -65,7 +65,7 @@ class Fields(BaseChatModel):
     config: SkipValidation[Any] = Field(default=None, repr=False)
     """A ``RouterConfig``, a mapping, or the path of a JSON or TOML file."""
 
-    router: SkipValidation[Router] | None = Field(default=None, repr=False, exclude=True)
+    router: Router | None = Field(default=None, repr=False, exclude=True)
     """A router to share with other models; one is made when None."""
 
     store: SkipValidation[Any] = Field(default=None, repr=False)
@@ -92,7 +92,7 @@ class Fields(BaseChatModel):
     api_key: SecretStr | None = Field(default=None, repr=False)
     """Sent to every host as a bearer token; default the environment variable ``OLLAMA_API_KEY``."""
 
-    attempt_callbacks: SkipValidation[list[BaseCallbackHandler]] | None = Field(default=None, repr=False, exclude=True)
+    attempt_callbacks: list[BaseCallbackHandler] | None = Field(default=None, repr=False, exclude=True)
     """Handlers that hear each attempt as a run of its own, failed ones included."""
 
     # What the plain class has: its documentation holds.
@@ -132,7 +132,7 @@ class Fields(BaseChatModel):
         known: list[str] = list(cls.model_fields)
         known += [field.alias for field in cls.model_fields.values() if field.alias]
         for name in [name for name in mapped if name not in known]:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = [each for each in difflib.get_close_matches(name, known, n=1) if each != f"disable_{name}"]
             hint = f" Did you mean {near[0]!r}?" if near else ""
             warnings.warn(f"Unknown argument {name!r} is ignored.{hint}", RoutedOllamaWarning, stacklevel=4)
             mapped.pop(name)

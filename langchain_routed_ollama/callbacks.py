@@ -6,6 +6,7 @@ history from traffic that is not routed.
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -28,6 +29,8 @@ from routed_ollama import (
 
 METADATA_KEY = "routed_ollama"
 """Metadata under which a run says what it is: ``"outer"`` for the whole request, a mapping for one attempt of it."""
+THEIRS = "raised_by_handler"
+"""Argument of an error event that says that a handler raised the error, and no model is to blame."""
 
 
 class PerformanceCallbackHandler(BaseCallbackHandler):
@@ -113,10 +116,12 @@ class PerformanceCallbackHandler(BaseCallbackHandler):
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record a failure; a cancelled run and the caller's own mistakes blame no model.
 
-        The router's attempts add ``request_sent`` to the event: whether the request had left by then.
+        The router's attempts add to the event whether the request had left by then (``request_sent``), and whether a
+        handler raised the error: then the run was broken off from outside, as a cancelled one is.
         """
         run = self._runs.end(run_id)
         if run is not None:
+            error = CancelledError() if kwargs.get(THEIRS) else error
             self.router.record(run.failed(error, sent=kwargs.get("request_sent")))
 
 
@@ -142,4 +147,4 @@ def _answered(run: RunningRequest, response: LLMResult, *, judge: bool) -> Outco
     )
 
 
-__all__ = ["METADATA_KEY", "PerformanceCallbackHandler"]
+__all__ = ["METADATA_KEY", "THEIRS", "PerformanceCallbackHandler"]
