@@ -31,6 +31,8 @@ __all__ = ["QualityComponent", "QualityReport", "assess_quality", "explain_quali
 
 _NO_JSON: Final = 7.0
 """Points that an answer loses which had to be JSON and is none: nobody can use it."""
+_EMPTY_LIST: Final = 2.0
+"""Points of a list in which there is nothing, where JSON was asked for: right if nothing is to be found."""
 _LEAKING: Final = 2.0
 _ECHO, _BEGINS_AS_ECHO = 4.0, 1.0
 _CUT, _OPEN, _MID_SENTENCE = 1.0, 2.0, 0.5
@@ -139,6 +141,8 @@ def _found(
 ) -> dict[str, tuple[float, str]]:
     """Return what was looked for, the emptiness first, with the points that each costs and the reason."""
     subject = subject_of(prompt, response, task, cut=done_reason == "length")
+    if expects_json and subject.full == "[]":
+        return {"empty": _empty(subject), "format": (_EMPTY_LIST, "it is a list of nothing, which may be so")}
     if not subject.says_something:
         return {"empty": (NO_FLAW, "it says nothing")}
     if expects_json:

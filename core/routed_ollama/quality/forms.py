@@ -72,6 +72,13 @@ _AT_LEAST: Final = Lazy(
     r"(?:words|wörter|worte|mots|palabras)\b|"
     r"\b(?P<size>\d{2,5})[ -]words? (?:essay|article|story|blog|post|report|text)\b"
 )
+_YES_OR_NO: Final = Lazy(
+    r"\b(?:only|just|simply)\b[^.\n]{0,16}\byes['\"]? or ['\"]?no\b|\byes or no only\b|"
+    r"\bnur\b[^.\n]{0,10}\bja oder nein\b|"
+    r"\b(?:seulement|uniquement)\b[^.\n]{0,10}\boui ou non\b|\bsolo\b[^.\n]{0,10}\bs[íi] o no\b"
+)
+_A_WORD: Final = 6
+"""Words that an answer may have which had to be yes or no."""
 _WIDE_LIMIT: Final = Lazy(r"(?P<count>\d{1,5}) ?(?:个?字|文字)(?:以内|以下|之内)")
 _NUMBERS: Final = {
     "one": 1, "a single": 1, "einem": 1, "un": 1, "une": 1, "una": 1, "two": 2, "three": 3, "four": 4, "five": 5,
@@ -193,6 +200,13 @@ def _under(s: Subject, least: int) -> _Flaw:
     return _COUNT, f"{least} words were asked for, and there are {count}"
 
 
+def _yes_or_no(s: Subject) -> _Flaw:
+    count = len(s.full[:_COUNTED].split())
+    if count <= _A_WORD or not _YES_OR_NO.search(s.pure):
+        return None
+    return _NOT_LISTED, f"yes or no was asked for, and there are {count} words"
+
+
 def _characters(s: Subject) -> _Flaw:
     match = _WIDE_LIMIT.search(s.pure)
     limit = _number(match["count"]) if match else len(s.full)
@@ -217,5 +231,6 @@ _LOOKS: Final = (
         _items,
     ),
     _Look(("word", "sentence", "wort", "wört", "satz", "sätz", "mot", "phrase", "palabra", "frase", "oraci"), _limits),
+    _Look((" or no", "oder nein", "ou non", " o no"), _yes_or_no),
     _Look(("字",), _characters),
 )  # fmt: skip

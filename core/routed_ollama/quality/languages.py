@@ -3,7 +3,7 @@
 A language is known by its script, and among those in Latin letters by its commonest little words. That tells English,
 German, French, Spanish, Italian, Portuguese, Dutch, Chinese, Japanese and Korean, and scripts of others, in texts of a
 few words and more; a mixed text has none. Words that are also keywords of programming languages are left out. Of the
-3,500 labelled prompts in ``tests/benchmarks/prompts`` 5 are taken for another language, and of those that are not in
+3,665 labelled prompts in ``tests/benchmarks/prompts`` 4 are taken for another language, and of those that are not in
 English three in four are known, most of the others being a few words long.
 """
 
@@ -43,16 +43,17 @@ _LITTLE: Final[dict[str, frozenset[str]]] = {
     ),
     "German": _words(
         "der die das und ist ich nicht ein eine einen einem einer wie mit für auf den dem des sie wir kann bitte was "
-        "auch sich von zu im oder wird werden sind hat haben mir mein meine dieser diese dieses warum zum zur"
+        "auch sich von zu im oder wird werden sind hat haben mir mein meine dieser diese dieses warum zum zur "
+        "schreib schreibe erkläre gib zwei drei"
     ),
     "French": _words(
         "le la les des une est et que qui dans pour pas vous je nous mon ma mes ce cette ces avec sur comment plus "
-        "sont "
+        "sont en un moi deux explique expliquez écris donne fais faire "
         "au aux du peut être votre quel quelle pourquoi il elle ne se où c'est d'un d'une l'on j'ai"
     ),
     "Spanish": _words(
         "el los las una y que en por para es con del al cómo qué mi su se lo está son más pero puede como este esta "
-        "estos cuál un no sobre entre tiene hay muy sin también favor quiero"
+        "estos cuál un no sobre entre tiene hay muy sin también favor quiero dame hazme escribe explica explícame"
     ),
     "Italian": _words(
         "il gli che di è e un una per non con sono del della delle come mi cosa questo questa nel più anche ho ha si "
@@ -103,6 +104,11 @@ _IN_NAMES: Final = (
 """What the names have in them: most prompts have none of it, and looking for that is cheaper."""
 _TRANSLATED: Final = Lazy(
     r"translat|language|[üu]bersetz|sprache|tradui|langue|tradu[cz]|idioma|lengua|翻[译訳譯]|语言|言語"
+)
+_SAYING: Final = Lazy(
+    r"\b(?:say|said|call(?:ed)?|mean|sagt man|sage ich|heißt|dit-on|dire|appelle|se dice|decir|significa|"
+    r"si dice|se diz)\b|"
+    r"怎么说|怎麼說|言(?:う|い|え)|呼(?:ぶ|び)"
 )
 _TOLD: Final = Lazy(
     r"(?:\b(?:answer|reply|respond|write|explain|antworte\w*|schreib\w*|erkl[äa]r\w*|r[ée]ponds?|r[ée]pondez|"
@@ -167,12 +173,17 @@ def points_of(asked: str, prose: str) -> tuple[float, str]:
         return 0.0, "too little is said to tell its language"
     wanted, named = _told(asked)
     if wanted:
-        wrong = said != wanted and not _shares_signs(said, wanted)
+        wrong = said != wanted and not _shares_signs(said, wanted) and not _is_about_saying(asked, said)
         return (MOST, f"it is in {said}, and {wanted} was asked for") if wrong else (0.0, f"it is in {wanted}")
     own = language_of(asked) or (_LETTERS if said not in _LITTLE and _is_in_letters(asked) else "")
     if not own or own in {_LATIN, said} or said in named or _TRANSLATED.search(asked):
         return 0.0, "nothing speaks against its language"
     return MOST, f"it is in {said}, and the prompt in {own}"
+
+
+def _is_about_saying(asked: str, said: str) -> bool:
+    """Whether a prompt asks how something is said elsewhere, and the answer explains that in the prompt's language."""
+    return said == language_of(asked) and _SAYING.search(asked) is not None
 
 
 def _is_in_letters(asked: str) -> bool:

@@ -50,6 +50,9 @@ _BARE_OF: Final = Lazy(_NEITHER)
 _BARE_OF_SCRIPT: Final = Lazy(_NEITHER + r"|'(?:\\.|[^'\\\n])*'")
 _SCRIPTS: Final = frozenset(("javascript", "js", "jsx", "typescript", "ts", "php", "dart", "css", "scss"))
 """Languages that write strings in single quotes, too."""
+_IN_LINE: Final = re.compile("`[^`\n]+`")
+_MOSTLY, _LONG_LINE = 0.15, 24
+"""Share of an answer, and length, from which on code within a line is what was asked for."""
 _PAIRS: Final = (("(", ")"), ("[", "]"), ("{", "}"))
 _CODE_TASKS: Final = frozenset({TaskType.CODING, TaskType.TESTING})
 _TO_BE_MADE: Final = re.compile(
@@ -70,7 +73,7 @@ def points_of(subject: Subject) -> tuple[float, str]:
     task = subject.task
     if task is None or task.task_type not in _CODE_TASKS or not _TO_BE_MADE.search(subject.pure):
         return 0.0, "its blocks of code parse, as far as can be told" if subject.blocks else "no code was asked for"
-    if subject.blocks or subject.unclosed:
+    if subject.blocks or subject.unclosed or is_json(subject.full) or _is_one_line(subject.text):
         return 0.0, "the code that was asked for is there"
     if sum(mark in subject.text for mark in _CODE_MARKS) > 1:
         if (part := _beginning(subject.full, _PARSED)) and _parses(part):
@@ -78,6 +81,12 @@ def points_of(subject: Subject) -> tuple[float, str]:
         return _BARE, "its code stands in no fence"
     weight = task.capabilities.get(ModelCapability.CODE_GENERATION, 1.0)
     return _MISSING * min(1.0, 3 * weight), "code was asked for, and there is none"
+
+
+def _is_one_line(text: str) -> bool:
+    """Whether a text is for the most part code within a line, as regexes and commands are given."""
+    inside = sum(len(code) for code in _IN_LINE.findall(text))
+    return inside >= _MOSTLY * len(text) or max(map(len, _IN_LINE.findall(text)), default=0) >= _LONG_LINE
 
 
 def _broken(blocks: Sequence[Block], asked: str) -> str:

@@ -14,7 +14,20 @@ from typing import Final
 
 from routed_ollama.quality.lazy import Lazy
 
-__all__ = ["DECLINES", "IDIOMS", "MISSING", "OFFER", "REFUSES_THIS", "SENSITIVE", "TOLD_TO"]
+__all__ = [
+    "COURTESIES",
+    "DECLINES",
+    "IDIOMS",
+    "IS_MODEL",
+    "MESSAGE",
+    "MISSING",
+    "OFFER",
+    "REFUSES_THIS",
+    "SENSITIVE",
+    "THANKS",
+    "TOLD_TO",
+    "UNAVAILABLE",
+]
 
 
 def _words(*parts: str) -> str:
@@ -36,6 +49,41 @@ DECLINES: Final = re.compile(
     + "|抱歉|对不起|對不起|我(?:无法|無法|不能)|作为(?:一个|一款)?(?:ai|人工智能)"
     "|申し訳(?:ございません|ありません|ない)|すみませんが|できません|いたしかねます|お答えでき"
 )
+COURTESIES: Final = Lazy(
+    r"\A(?:(?:sure(?: thing)?|of course|certainly|absolutely|great question|no problem|gladly)[.!,]\s*)*"
+    r"(?:i(?:'d| would|'ll| will|'m| am) (?:be )?(?:happy|glad|here|love|delighted) to (?:help|assist)"
+    r"[^.!?\n]{0,60}[.!]\s*)"
+    r"(?:(?:please )?(?:let me know|feel free)[^.!?\n]{0,90}[.!]\s*)?\Z"
+)
+"""An answer in which there is nothing but the offer to help."""
+THANKS: Final = Lazy(r"\bthank|\bthx\b|\bhelp me\b|\bdanke|\bmerci\b|\bgracias\b")
+"""To what such an offer is an answer."""
+IS_MODEL: Final = Lazy(
+    r"\bas an? (?:ai|(?:large )?language model)\b|\bals (?:ki|sprachmodell)\b|\ben tant qu'ia\b|"
+    r"\bcomo (?:una )?ia\b|"
+    r"\bcomo modelo de lenguaje\b|作为(?:一个|一款)?(?:ai|人工智能)|"
+    r"\bi(?:'m| am) (?:unable|not able) to\b|"
+    r"\bi can(?:not|'?t| not) (?:write|help|assist|create|generate|provide|produce|do)\b"
+)
+"""How a model speaks of itself, and persons in their messages do not."""
+MESSAGE: Final = Lazy(
+    _words(
+        r"apolog|sorry\b|regret|excuse|e-?mails?\b|letters?\b|messages?\b|repl(?:y|ies)\b|dialog|script\b|scene\b",
+        r"entschuldig|brief\b|nachricht|mail\b|lettre|courriel|excus|désolée?|disculp|carta\b|correo|mensaje",
+        r"song|lyrics|poem|story|monolog|speech|gedicht|rede\b|poème|poema|translat|übersetz|tradu",
+    )
+    + "|道歉|邮件|信|诗|谢罪|謝罪|メール|手紙|お詫び|翻[译訳]"
+)
+"""What one may have to be sorry in: a message to somebody, what somebody says in a story, what is translated."""
+UNAVAILABLE: Final = Lazy(
+    r"\bweather|\bright now\b|\btoday\b|\btonight\b|\bcurrent|\blatest\b|\bnews\b|\bstock price|\bexchange rate|"
+    r"\bwhat time\b|\bmy (?:screen|computer|files?|inbox|calendar|photos?|location|account)\b|https?://|"
+    r"\battached\b|\bthis (?:image|picture|photo|pdf|file|video)\b|"
+    r"\b(?:can|do|are|have) you (?:see|hear|access|remember|browse|open|feel|have|know|look)\b|"
+    r"\bwetter\b|\bheute\b|\baktuell|\bgerade\b|\bmétéo\b|aujourd'hui|\bactuel|\bclima\b|\bhoy\b|\bactual|"
+    r"天气|今天|现在|最新|天気|今日|現在"
+)
+"""What no model has by itself: the hour, the weather, the asker's screen."""
 REFUSES_THIS: Final = Lazy(
     _words(
         r"(?:can(?:not|'?t| not)|won'?t|will not|unable to|not able to|(?:must|have to) decline to|refuse to|"

@@ -16,13 +16,18 @@ from typing import Final
 
 from routed_ollama.quality.lazy import Lazy
 from routed_ollama.quality.refusal_words import (
+    COURTESIES,
     DECLINES,
     IDIOMS,
+    IS_MODEL,
+    MESSAGE,
     MISSING,
     OFFER,
     REFUSES_THIS,
     SENSITIVE,
+    THANKS,
     TOLD_TO,
+    UNAVAILABLE,
 )
 from routed_ollama.types import Message
 
@@ -34,6 +39,10 @@ that may call for it."""
 _ALL_OF_IT: Final = 600
 """Characters: a longer answer that begins with an apology still says something."""
 _BEGINNING: Final = 160
+_ONLY_KIND: Final = 4.0
+"""Points that an answer loses in which there is nothing but courtesy."""
+_TELLING: Final = 24
+"""Characters of a prompt that says what is wanted; to a shorter one courtesy may be the answer."""
 _WHOLE: Final = 400
 """Characters of an answer that can be a refusal by accident."""
 _READABLE: Final = 20_000
@@ -70,13 +79,25 @@ def points_of(asked: str, full: str) -> tuple[float, str]:
         asked: The prompt.
         full: The whole answer.
     """
-    if not declines(full):
+    if len(full) < _WHOLE and COURTESIES.search(_plain(full)) and not _is_answered_by_an_offer(asked):
+        return _ONLY_KIND, "it offers help, and gives none"
+    if not declines(full) or _is_spoken_for(asked, full):
         return 0.0, "it does not decline"
-    if is_sensitive(asked):
+    if is_sensitive(asked) or (UNAVAILABLE.search(_plain(asked)) and MISSING.search(_plain(full))):
         return _CALLED_FOR, "it declines, and the prompt may call for that"
     if len(full) < _ALL_OF_IT:
         return MOST, "it declines, and says little else"
     return _GOES_ON, "it begins by declining"
+
+
+def _is_answered_by_an_offer(asked: str) -> bool:
+    return len(asked) < _TELLING or THANKS.search(_plain(asked)) is not None
+
+
+def _is_spoken_for(asked: str, full: str) -> bool:
+    """Whether an apology is what was to be written: the prompt is about one, or about a message to somebody."""
+    said = _plain(full[:_ALL_OF_IT])
+    return MESSAGE.search(_plain(asked)) is not None and not (REFUSES_THIS.search(said) or IS_MODEL.search(said))
 
 
 def declined_by_accident(answer: str, messages: Sequence[Message]) -> bool:
