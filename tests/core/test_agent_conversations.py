@@ -4,7 +4,7 @@ import pytest
 from agent_paths import bodies
 
 from routed_ollama import AgentInterface, create_agent
-from routed_ollama.testing import OllamaServer, ScriptedModel
+from routed_ollama.testing import Fault, OllamaServer, ScriptedModel
 
 MODEL = "llama3.1:8b"
 SHAPES = {
@@ -40,6 +40,30 @@ def test_a_memory_has_no_model_loaded_anew_whatever_its_turns_are_like(server, a
     assert server.loads == {MODEL: 1}
     assert all("num_ctx" not in body["options"] for body in bodies(server))
     assert len(bodies(server)[-1]["messages"]) > 20  # what fits is sent all the same
+
+
+def test_what_a_small_model_answered_once_forgets_nothing_of_what_the_large_one_heard():
+    large, small, long = "large:7b", "small:1b", "word " * 800
+    config = {"health": {"interval": 0}, "task_specific_models": {"coding": [large, small]}}
+    models = [ScriptedModel(large, context_length=32_768), ScriptedModel(small, context_length=4096)]
+    with (
+        OllamaServer(models, context_length=32_768) as server,
+        create_agent("developer", base_url=server.url, store="memory", memory=True, config=config) as agent,
+    ):
+        for number in range(6):
+            agent.generate(f"{number} {long}")
+            agent.health_check_all_models()  # looks at what is in memory
+        with server.fail(large, Fault.SERVER_ERROR):
+            assert agent.generate("6").model == small
+        assert [turn.prompt.split()[0] for turn in agent.history] == list("0123456")
+        assert [agent.generate(again).model for again in ("7", "8")] == [large, large]
+        said = [
+            message["content"].split()[0] for message in bodies(server)[-1]["messages"] if message["role"] == "user"
+        ]
+        assert said == list("012345678")
+        for number in range(40):  # and yet it does not grow without end
+            agent.generate(f"{number} {long}")
+        assert len(agent.history) < 20
 
 
 def test_a_class_of_ones_own_says_its_name(server):

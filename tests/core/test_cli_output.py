@@ -147,3 +147,8 @@ def test_the_demonstration_uses_the_configured_server(two, capsys):
 def test_an_empty_path_of_a_configuration_is_said_to_be_one(capsys):
     assert main(["recommend", CODE, "--config", ""]) == 1
     assert "the path is empty" in capsys.readouterr().err
+
+
+def test_an_empty_name_for_the_demonstration_is_said_to_be_one(ollama_server, capsys):
+    assert main(["demo", "--model", " ", "--host", ollama_server(models=MODELS).url]) == 1
+    assert capsys.readouterr().err == "Error: --model names no model.\n"

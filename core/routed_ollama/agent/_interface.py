@@ -312,7 +312,8 @@ class AgentInterface(Closing):
     def _remember(self, asked: Asked, answer: str, routing: Mapping[str, Any] | None) -> None:
         if routing is not None and answer.strip():
             who = Candidate(routing["model"], routing["host"])
-            usual = self._settings.num_ctx or self.router.context_window(who)
+            heard = {who, *(turn.candidate for turn in self.history)}  # one small model's answer forgets no other's
+            usual = self._settings.num_ctx or max(map(self.router.context_window, heard))
             context = max(usual, asked.settings.num_ctx)
             self._conversation.remember(Turn(asked.prompt, answer, who), asked.system, context)
 

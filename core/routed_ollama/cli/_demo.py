@@ -20,7 +20,7 @@ from rich.text import Text
 from routed_ollama.cli._console import console, plain
 from routed_ollama.cli._demo_answer import ask, show_route
 from routed_ollama.cli._demo_server import Place, place
-from routed_ollama.errors import RoutedOllamaError
+from routed_ollama.errors import ConfigurationError, RoutedOllamaError
 from routed_ollama.testing.proxy import CuttingProxy
 from routed_ollama.types import ModelInfo, Recommendation
 
@@ -53,6 +53,8 @@ def run(*, model: str | None, prompt: str | None, host: str | None) -> None:
     Raises:
         RoutedOllamaError: says what is missing or went wrong, in words for people.
     """
+    if model is not None and not model.strip():
+        raise ConfigurationError("--model names no model.")
     out = console()
     with place(host) as where:
         out.print(Text(plain(where.why)))
