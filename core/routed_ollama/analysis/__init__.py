@@ -1,4 +1,4 @@
-"""Messages to ``TaskCharacteristics``. Law: pure, bounded, microseconds for any length; it never raises.
+"""Messages to ``TaskCharacteristics``. Law: pure, bounded, microseconds for any length; no text makes it raise.
 
 ``tokens`` estimates lengths, ``reading`` looks at a text once, ``task_type`` decides what it asks for, ``demands`` what
 that takes; ``words`` is the vocabulary. A caller needs the two functions here.
@@ -46,13 +46,15 @@ def analyze(
     Returns:
         The characteristics.
 
+    Raises:
+        TypeError: ``messages`` are neither text nor a list of messages.
+
     Example:
         >>> task = analyze("Write a Python function that reverses a string")
         >>> task.task_type.value, task.complexity.value
         ('coding', 'low')
     """
-    if isinstance(messages, str):
-        messages = [Message("user", messages)]
+    messages = [Message("user", messages)] if isinstance(messages, str) else _checked(messages)
     position, last = _last_request(messages)
     reading = read(last.content)
     if task_type is None:
@@ -81,6 +83,16 @@ def analyze(
         capabilities=weigh(verdict.task_type, requirements, complexity, calculates=calculated),
         mathematics=float(calculated and formal(reading)),
     )
+
+
+def _checked(messages: Sequence[Message]) -> Sequence[Message]:
+    if not isinstance(messages, Sequence):
+        raise TypeError(f"messages must be text or a list of routed_ollama.Message, not {type(messages).__name__}.")
+    for message in messages:
+        if not isinstance(message, Message):
+            kind = type(message).__name__
+            raise TypeError(f"messages must be text or a list of routed_ollama.Message, not one that holds {kind}.")
+    return messages
 
 
 def request_of(messages: Sequence[Message]) -> str:

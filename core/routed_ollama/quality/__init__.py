@@ -1,4 +1,4 @@
-"""How good an answer looks, 0 to 10, without asking anybody. Law: pure, bounded, and it never raises.
+"""How good an answer looks, 0 to 10, without asking anybody. Law: pure, bounded, and no text makes it raise.
 
 It detects failure; it does not judge truth. Seen is what is wrong at sight: nothing, a cut, a circle, a refusal,
 delimiters of a template, another language, the prompt over again, code that does not parse, a form or a length that was
@@ -82,6 +82,9 @@ def assess_quality(
     Returns:
         From 0 (nothing was said) to 10; 8.5 where no flaw is seen. ``explain_quality`` says why.
 
+    Raises:
+        TypeError: the prompt or the answer is no text.
+
     Example:
         >>> assess_quality("What is 2 + 2?", "")
         0.0
@@ -112,6 +115,9 @@ def explain_quality(
     Returns:
         The score with each of its components, found or not.
 
+    Raises:
+        TypeError: the prompt or the answer is no text.
+
     Example:
         >>> report = explain_quality("Sort a list in Python", "I'm sorry, but I can't help with that.")
         >>> report.score, [flaw.name for flaw in report.flaws]
@@ -140,6 +146,9 @@ def _found(
     prompt: str, response: str, task: TaskCharacteristics | None, done_reason: str | None, *, expects_json: bool
 ) -> dict[str, tuple[float, str]]:
     """Return what was looked for, the emptiness first, with the points that each costs and the reason."""
+    for name, text in (("prompt", prompt), ("response", response)):
+        if not isinstance(text, str):
+            raise TypeError(f"{name} must be text, not {type(text).__name__}.")
     subject = subject_of(prompt, response, task, cut=done_reason == "length")
     if expects_json and subject.full == "[]":
         return {"empty": _empty(subject), "format": (_EMPTY_LIST, "it is a list of nothing, which may be so")}
