@@ -1,5 +1,8 @@
 """Long conversations with an agent: their turns may be of any shape, and none of it has the model loaded anew."""
 
+import copy
+import pickle
+
 import pytest
 from agent_paths import bodies
 
@@ -64,6 +67,28 @@ def test_what_a_small_model_answered_once_forgets_nothing_of_what_the_large_one_
         for number in range(40):  # and yet it does not grow without end
             agent.generate(f"{number} {long}")
         assert len(agent.history) < 20
+
+
+@pytest.mark.parametrize("same", [lambda agent: agent, copy.copy, lambda agent: pickle.loads(pickle.dumps(agent))])  # noqa: S301
+def test_a_model_that_was_unloaded_meanwhile_forgets_nothing(same):
+    models = [ScriptedModel(MODEL, context_length=32_768)]
+    with (
+        OllamaServer(models, context_length=32_768) as server,
+        create_agent(
+            "writer", base_url=server.url, store="memory", memory=True, config={"health": {"interval": 0}}
+        ) as made,
+    ):
+        for number in range(6):
+            made.generate(f"{number} {'word ' * 800}")
+            made.health_check_all_models()
+        agent = same(made)
+        server.unload(MODEL)
+        agent.health_check_all_models()
+        agent.generate("6")
+        assert len(agent.history) == 7
+        agent.health_check_all_models()
+        agent.generate("7")
+        assert len(bodies(server)[-1]["messages"]) == 1 + 2 * 7 + 1
 
 
 def test_a_class_of_ones_own_says_its_name(server):

@@ -42,10 +42,12 @@ class Conversation:
     Args:
         most: how many turns are remembered at most; None for all that fit; 0 for none.
         turns: to begin with.
+        widest: the largest context, in tokens, that a model had which answered.
     """
 
-    def __init__(self, most: int | None, turns: Iterable[Turn] = ()) -> None:
+    def __init__(self, most: int | None, turns: Iterable[Turn] = (), widest: int = 0) -> None:
         self.most = most
+        self.widest = widest
         self._turns: deque[Turn] = deque(turns, maxlen=most)
         self._lock = threading.Lock()
         _fork.owns_locks(self)
@@ -59,18 +61,20 @@ class Conversation:
     def remember(self, turn: Turn, fixed: Sequence[Message], context: int) -> None:
         """Add a turn, and forget the oldest that would not be sent with the shortest of prompts.
 
-        A turn that is too long by itself is not remembered, and forgets no other.
+        A turn that is too long by itself is not remembered, and forgets no other. Nor does a model of a smaller context
+        that answers in between, or one of which is not known what it will have, because it was unloaded meanwhile.
 
         Args:
             turn: the newest.
             fixed: what is always sent: the role's prompt.
             context: tokens that the model can take.
         """
-        if not fitting((turn,), fixed, context):
-            return
         with self._lock:
+            self.widest = max(self.widest, context)
+            if not fitting((turn,), fixed, self.widest):
+                return
             self._turns.append(turn)
-            kept = len(fitting(tuple(self._turns), fixed, context))
+            kept = len(fitting(tuple(self._turns), fixed, self.widest))
             while len(self._turns) > kept:
                 self._turns.popleft()
 
@@ -78,6 +82,10 @@ class Conversation:
         """Forget all turns."""
         with self._lock:
             self._turns.clear()
+
+    def parts(self) -> tuple[int | None, tuple[Turn, ...], int]:
+        """Return what another is made of that goes on from here by itself: the constructor's arguments."""
+        return self.most, self.turns, self.widest
 
 
 def fitting(turns: Sequence[Turn], fixed: Sequence[Message], context: int) -> tuple[Turn, ...]:

@@ -133,7 +133,7 @@ class AgentInterface(Closing):
         """Return an agent with a conversation of its own that begins with this one's turns; the router is shared."""
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__, _owns_router=False)
-        made._conversation = Conversation(self._conversation.most, self.history)
+        made._conversation = Conversation(*self._conversation.parts())
         return made
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
@@ -151,9 +151,8 @@ class AgentInterface(Closing):
                 "An agent with client_kwargs is not pickled, since they may hold credentials. Make it where it is used."
             )
         router = None if self._shares_default else self.router
-        conversation = (self._conversation.most, self.history)
         own = {name: value for name, value in self.__dict__.items() if name not in {"_clients", "_conversation"}}
-        return {**own, "router": router, "_conversation": conversation}
+        return {**own, "router": router, "_conversation": self._conversation.parts()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take it back; what shared the default router shares the one of this process."""
@@ -312,8 +311,7 @@ class AgentInterface(Closing):
     def _remember(self, asked: Asked, answer: str, routing: Mapping[str, Any] | None) -> None:
         if routing is not None and answer.strip():
             who = Candidate(routing["model"], routing["host"])
-            heard = {who, *(turn.candidate for turn in self.history)}  # one small model's answer forgets no other's
-            usual = self._settings.num_ctx or max(map(self.router.context_window, heard))
+            usual = self._settings.num_ctx or self.router.context_window(who)
             context = max(usual, asked.settings.num_ctx)
             self._conversation.remember(Turn(asked.prompt, answer, who), asked.system, context)
 
