@@ -5,7 +5,7 @@ import pytest
 from routed_ollama.analysis import analyze
 from routed_ollama.analysis.meanings import heard
 from routed_ollama.analysis.reading import read
-from routed_ollama.types import TaskType
+from routed_ollama.types import Message, TaskType
 
 
 @pytest.mark.parametrize(
@@ -131,3 +131,36 @@ def test_english_words_are_heard_as_they_are():
 )
 def test_a_language_is_told_by_the_most_of_its_small_words(text, english):
     assert read(text).english is english
+
+
+def said(*texts):
+    return analyze([Message("user" if at % 2 == 0 else "assistant", text) for at, text in enumerate(texts)]).task_type
+
+
+@pytest.mark.parametrize(
+    ("task_type", "first", "then"),
+    [
+        ("coding", "write a rest api in express for todos", "and also put auth on it"),
+        ("coding", "create a react component for a login form", "can you make it look nicer"),
+        ("debugging", "write a function that reads a csv", "doesn't work, it returns an empty list"),
+        ("debugging", "write a python script that downloads a page", "it hangs"),
+        ("analysis", "analyze these sales: jan 10 feb 20 mar 15, what do you see", "and what about march?"),
+        ("planning", "12 week marathon plan please", "and on weekends?"),
+    ],
+)
+def test_a_message_that_goes_on_has_the_type_of_what_it_goes_on_with(task_type, first, then):
+    assert said(first, "Here it is.", then) == task_type
+
+
+@pytest.mark.parametrize(
+    ("task_type", "first", "then"),
+    [
+        ("general", "write a python function that dedups a list", "thanks!"),
+        ("general", "write a python function that dedups a list", "cool. what should i cook tonight?"),
+        ("general", "review this python function", "who was napoleon"),
+        ("coding", "plan a 5 day trip to rome", "unrelated: how do i center a div"),
+        ("planning", "what is a half marathon", "make me a 10 week plan for one"),
+    ],
+)
+def test_a_message_of_its_own_keeps_its_own_type(task_type, first, then):
+    assert said(first, "Here it is.", then) == task_type

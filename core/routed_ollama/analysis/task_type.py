@@ -24,6 +24,14 @@ _CONTEXT: Final = 0.3
 """How much what was said earlier counts beside the last message."""
 
 
+_CONTINUED: Final = 0.6
+"""The same where the last message goes on with it."""
+_SHORT: Final = 12
+"""Words up to which a message may do no more than go on."""
+_BROKEN: Final = 1.2
+"""Points for what does not work, where software was spoken of before."""
+
+
 class Verdict(NamedTuple):
     """A task type and how sure it is, 0..1."""
 
@@ -45,10 +53,21 @@ def classify(reading: Reading, context: Reading | None = None) -> Verdict:
         return Verdict(TaskType.GENERAL, 0.0)
     points = _evidence(reading)
     if context is not None:
+        complains = bool(w.PROBLEM & reading.ask) and not w.MAKE & reading.ask
+        share = _CONTINUED if _goes_on(reading) and not complains else _CONTEXT
         for task, earlier in _evidence(context).items():
-            points[task] += _CONTEXT * earlier
+            points[task] += share * earlier
+        if complains:
+            points[TaskType.DEBUGGING] += _BROKEN * learned().rules * min(_technical(context), _MUCH_TECH)
     best = max(points, key=points.__getitem__)
     return Verdict(best, round(_share(points[best], points.values()), 3))
+
+
+def _goes_on(r: Reading) -> bool:
+    """Whether a short message goes on with what was said: it begins so, or speaks of "it" and "those"."""
+    if not r.words or len(r.words) > _SHORT:
+        return False
+    return r.words[0] in w.GOING_ON or not w.SAID_BEFORE.isdisjoint(r.words)
 
 
 def _evidence(reading: Reading) -> dict[TaskType, float]:

@@ -192,6 +192,14 @@ FOREIGN: Final = _words(
 """Function words of German, French, Spanish, Italian and Portuguese: more of them than of English ones tell the
 language, for "in", "was", "a" and "me" are words of those, too."""
 
+GOING_ON: Final = _words(
+    "and also now only but still again instead plus then same without shorter longer bigger smaller more less replace "
+    "nope jetzt und auch aber noch nur et aussi maintenant mais y también ahora pero"
+)
+"""Words with which a message goes on with what was said before it."""
+SAID_BEFORE: Final = _words("it its those these them ones")
+"""What speaks of something said before."""
+
 GROUPS: Final = (
     MAKE, CODE, STRONG_CODE, TECH, PROBLEM, FIX, TEST, STRONG_TEST, FAILING, TEST_KIND, DOCUMENT, STRONG_DOCUMENT,
     ARCHITECTURE, STRUCTURE, ANALYZE, COMPARE, JUDGE, DATA, EXPLAIN, PLAN, STRONG_PLAN, SPAN, CREATIVE, WRITING, EXACT,
