@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, cast
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ChatResponseAsyncGen, ChatResponseGen
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.llms.llm import Model
 from llama_index.core.output_parsers.pydantic import PydanticOutputParser
 from llama_index.core.program.utils import FlexibleModel, process_streaming_objects
@@ -26,34 +27,6 @@ _SHOWN = 200
 
 class Structured(Fields):
     """The four ``structured_predict`` methods; see ``RoutedOllama``."""
-
-    def _chat(
-        self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], check: Check | None = None
-    ) -> ChatResponse:
-        raise NotImplementedError
-
-    async def _achat(
-        self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], check: Check | None = None
-    ) -> ChatResponse:
-        raise NotImplementedError
-
-    def _stream_chat(
-        self,
-        messages: Sequence[ChatMessage],
-        kwargs: dict[str, Any],
-        check: Check | None = None,
-        view: LlamaIndexChunks = CHUNKS,
-    ) -> ChatResponseGen:
-        raise NotImplementedError
-
-    def _astream_chat(
-        self,
-        messages: Sequence[ChatMessage],
-        kwargs: dict[str, Any],
-        check: Check | None = None,
-        view: LlamaIndexChunks = CHUNKS,
-    ) -> ChatResponseAsyncGen:
-        raise NotImplementedError
 
     @property
     def _native(self) -> bool:
@@ -80,14 +53,15 @@ class Structured(Fields):
 
         Raises:
             AllModelsFailedError: no model's answer could be parsed; shows what each answered, shortened.
-            InvalidAnswerError: the one model's could not.
+            InvalidAnswerError: the one model's could not. Both are a ``ValueError`` as well, as the parser's own is.
         """
         if not self._native:
-            with _expecting(self._fit(output_cls)):
+            with _expecting(Expected(self, self._fit(output_cls))):
                 return cast("Model", super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
         reader = _Reader(output_cls)
-        asked = _asked(output_cls, prompt, llm_kwargs, prompt_args)
-        return reader.read(self._chat(*asked, check=reader.problem))
+        messages, kwargs = _asked(output_cls, prompt, llm_kwargs, prompt_args)
+        with _expecting(Expected(self, reader.problem)):
+            return reader.read(self.chat(messages, **kwargs))
 
     async def astructured_predict(
         self,
@@ -98,11 +72,12 @@ class Structured(Fields):
     ) -> Model:
         """Async form of ``structured_predict``."""
         if not self._native:
-            with _expecting(self._fit(output_cls)):
+            with _expecting(Expected(self, self._fit(output_cls))):
                 return cast("Model", await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
         reader = _Reader(output_cls)
-        asked = _asked(output_cls, prompt, llm_kwargs, prompt_args)
-        return reader.read(await self._achat(*asked, check=reader.problem))
+        messages, kwargs = _asked(output_cls, prompt, llm_kwargs, prompt_args)
+        with _expecting(Expected(self, reader.problem)):
+            return reader.read(await self.achat(messages, **kwargs))
 
     def stream_structured_predict(
         self,
@@ -114,13 +89,18 @@ class Structured(Fields):
         """Stream objects that fill up as the answer comes."""
         if not self._native:
             return super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
-        asked = _asked(output_cls, prompt, llm_kwargs, prompt_args)
-        responses = self._stream_chat(*asked, check=_Reader(output_cls).problem, view=_view(output_cls, asked[1]))
+        messages, kwargs = _asked(output_cls, prompt, llm_kwargs, prompt_args)
+        expected = Expected(self, _Reader(output_cls).problem, _view(output_cls, kwargs))
+        with _expecting(expected):
+            responses = iter(self.stream_chat(messages, **kwargs))
 
         def objects() -> Generator[Model | FlexibleModel, None, None]:
             partial = _Partial(output_cls)
-            for response in responses:
+            with _expecting(expected):  # where a subclass asks as it is read
+                response = next(responses, None)
+            while response is not None:
                 yield from partial.of(response)
+                response = next(responses, None)
 
         return objects()
 
@@ -134,15 +114,20 @@ class Structured(Fields):
         """Async form of ``stream_structured_predict``."""
         if not self._native:
             return await super().astream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
-        asked = _asked(output_cls, prompt, llm_kwargs, prompt_args)
-        responses = self._astream_chat(*asked, check=_Reader(output_cls).problem, view=_view(output_cls, asked[1]))
+        messages, kwargs = _asked(output_cls, prompt, llm_kwargs, prompt_args)
+        expected = Expected(self, _Reader(output_cls).problem, _view(output_cls, kwargs))
+        with _expecting(expected):
+            responses = await self.astream_chat(messages, **kwargs)
 
         async def objects() -> AsyncGenerator[Model | FlexibleModel, None]:
             partial = _Partial(output_cls)
             async with aclosing(responses) as source:
-                async for response in source:
+                with _expecting(expected):  # where a subclass asks as it is read
+                    response = await anext(source, None)
+                while response is not None:
                     for one in partial.of(response):
                         yield one
+                    response = await anext(source, None)
 
         return objects()
 
@@ -163,17 +148,37 @@ def _view(output_cls: type[BaseModel], kwargs: dict[str, Any]) -> LlamaIndexChun
     return VALUE_CHUNKS if bare else JSON_CHUNKS
 
 
-EXPECTED: ContextVar[Check | None] = ContextVar("EXPECTED", default=None)
-"""What holds an answer against what is expected, where LlamaIndex's own program asks for it."""
+@dataclass(frozen=True)
+class Expected:
+    """What an answer has to be; for the public methods to chat, which subclasses and LlamaIndex's programs call.
+
+    Attributes:
+        of: the model that is to answer so; no other that is asked on the way.
+        check: refuses an answer that is none; None to take any.
+        view: how its chunks are looked at.
+    """
+
+    of: Structured
+    check: Check | None
+    view: LlamaIndexChunks = CHUNKS
+
+
+_EXPECTED: ContextVar[Expected | None] = ContextVar("_EXPECTED", default=None)
+
+
+def expected_of(model: Structured) -> Expected:
+    """Return what an answer of a model has to be, where it is asked now."""
+    expected = _EXPECTED.get()
+    return expected if expected is not None and expected.of is model else Expected(model, None)
 
 
 @contextmanager
-def _expecting(check: Check | None) -> Generator[None]:
-    token = EXPECTED.set(check)
+def _expecting(expected: Expected) -> Generator[None]:
+    token = _EXPECTED.set(expected)
     try:
         yield
     finally:
-        EXPECTED.reset(token)
+        _EXPECTED.reset(token)
 
 
 def _complaint(parse: Callable[[ChatResponse], Any], response: ChatResponse) -> str:

@@ -36,9 +36,9 @@ from llamaindex_routed_ollama._answers import HandedOut, routed
 from llamaindex_routed_ollama._arguments import at_its_server, by_name, known, packed
 from llamaindex_routed_ollama._attempts import Check, Request, asend, asend_stream, send, send_stream, tell_failures
 from llamaindex_routed_ollama._candidates import DEFAULT_CONTEXT_WINDOW
-from llamaindex_routed_ollama._messages import CHUNKS, LlamaIndexChunks, answering, to_core
+from llamaindex_routed_ollama._messages import answering, to_core
 from llamaindex_routed_ollama._runtime import Runtime
-from llamaindex_routed_ollama._structured import EXPECTED, Structured
+from llamaindex_routed_ollama._structured import Structured, expected_of
 from llamaindex_routed_ollama._tools import Tools
 from llamaindex_routed_ollama.errors import errors_as_caught
 from llamaindex_routed_ollama.events import RouteDecidedEvent, dispatcher, exceptions_told
@@ -203,19 +203,64 @@ class RoutedOllama(Structured, Tools, ModelLife):
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return an answer; ``tools``, ``think``, ``format`` as in ``Ollama``, ``model``, ``task_type``, ``prefer``."""
-        return self._chat(messages, kwargs)
+        running, hints = self._running, self._hints(messages, kwargs)
+        with errors_as_caught():
+            plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
+            request = self._request(plan, messages, kwargs, active_span_id.get(), expected_of(self).check)
+            return routed(request, call(plan, lambda attempt: send(request, attempt)))
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Async form of ``chat``."""
-        return await self._achat(messages, kwargs)
+        running, hints = self._running, self._hints(messages, kwargs)
+        with errors_as_caught():
+            plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
+            request = self._request(plan, messages, kwargs, active_span_id.get(), expected_of(self).check)
+            return routed(request, await acall(plan, lambda attempt: asend(request, attempt)))
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Stream an answer; see ``chat``."""
-        return self._stream_chat(messages, kwargs)
+        running, hints, span_id = self._running, self._hints(messages, kwargs), active_span_id.get()
+        expected = expected_of(self)
+
+        def chunks() -> Generator[ChatResponse, None, None]:
+            with exceptions_told(span_id), errors_as_caught():
+                plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
+                request = self._request(plan, messages, kwargs, span_id, expected.check)
+                handed = HandedOut(request)
+                source = stream(
+                    plan,
+                    lambda attempt: send_stream(request, handed.by(attempt)),
+                    expected.view,
+                    hold=request.holds,
+                    replaces=expected.view.replaces,
+                )
+                for chunk in source:
+                    yield handed.out(chunk)
+
+        return chunks()
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Async form of ``stream_chat``."""
-        return self._astream_chat(messages, kwargs)
+        running, hints, span_id = self._running, self._hints(messages, kwargs), active_span_id.get()
+        expected = expected_of(self)
+
+        async def chunks() -> AsyncGenerator[ChatResponse, None]:
+            with exceptions_told(span_id), errors_as_caught():
+                plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
+                request = self._request(plan, messages, kwargs, span_id, expected.check)
+                handed = HandedOut(request)
+                source = astream(
+                    plan,
+                    lambda attempt: asend_stream(request, handed.by(attempt)),
+                    expected.view,
+                    hold=request.holds,
+                    replaces=expected.view.replaces,
+                )
+                async with aclosing(source):
+                    async for chunk in source:
+                        yield handed.out(chunk)
+
+        return chunks()
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: ARG002
         """Return a completion."""
@@ -244,77 +289,6 @@ class RoutedOllama(Structured, Tools, ModelLife):
                     yield completion
 
         return completions()
-
-    def _chat(
-        self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], check: Check | None = None
-    ) -> ChatResponse:
-        running, hints = self._running, self._hints(messages, kwargs)
-        with errors_as_caught():
-            plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
-            request = self._request(plan, messages, kwargs, active_span_id.get(), check)
-            return routed(request, call(plan, lambda attempt: send(request, attempt)))
-
-    async def _achat(
-        self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], check: Check | None = None
-    ) -> ChatResponse:
-        running, hints = self._running, self._hints(messages, kwargs)
-        with errors_as_caught():
-            plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
-            request = self._request(plan, messages, kwargs, active_span_id.get(), check)
-            return routed(request, await acall(plan, lambda attempt: asend(request, attempt)))
-
-    def _stream_chat(
-        self,
-        messages: Sequence[ChatMessage],
-        kwargs: dict[str, Any],
-        check: Check | None = None,
-        view: LlamaIndexChunks = CHUNKS,
-    ) -> ChatResponseGen:
-        running, hints, span_id = self._running, self._hints(messages, kwargs), active_span_id.get()
-
-        def chunks() -> Generator[ChatResponse, None, None]:
-            with exceptions_told(span_id), errors_as_caught():
-                plan = running.router.plan(to_core(messages), scope=running.scope, **hints)
-                request = self._request(plan, messages, kwargs, span_id, check)
-                handed = HandedOut(request)
-                source = stream(
-                    plan,
-                    lambda attempt: send_stream(request, handed.by(attempt)),
-                    view,
-                    hold=request.holds,
-                    replaces=view.replaces,
-                )
-                for chunk in source:
-                    yield handed.out(chunk)
-
-        return chunks()
-
-    def _astream_chat(
-        self,
-        messages: Sequence[ChatMessage],
-        kwargs: dict[str, Any],
-        check: Check | None = None,
-        view: LlamaIndexChunks = CHUNKS,
-    ) -> ChatResponseAsyncGen:
-        running, hints, span_id = self._running, self._hints(messages, kwargs), active_span_id.get()
-
-        async def chunks() -> AsyncGenerator[ChatResponse, None]:
-            with exceptions_told(span_id), errors_as_caught():
-                plan = await running.router.aplan(to_core(messages), scope=running.scope, **hints)
-                request = self._request(plan, messages, kwargs, span_id, check)
-                handed = HandedOut(request)
-                source = astream(
-                    plan,
-                    lambda attempt: asend_stream(request, handed.by(attempt)),
-                    view,
-                    hold=request.holds,
-                    replaces=view.replaces,
-                )
-                async with aclosing(source):
-                    async for chunk in source:
-                        yield handed.out(chunk)
-
-        return chunks()
 
     def _hints(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what the plan needs to know; takes what concerns the routing alone out of the call's arguments."""
@@ -379,6 +353,6 @@ class RoutedOllama(Structured, Tools, ModelLife):
             self.callback_manager,
             self.rate_limiter,
             span_id,
-            check or EXPECTED.get(),
+            check,
             OfferedTools.of(tools, kwargs.get("tool_choice") or bool(required)),
         )

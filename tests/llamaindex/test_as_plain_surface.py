@@ -111,11 +111,18 @@ def test_ones_own_client_is_given_back(server, make):
 
 @both
 def test_a_client_alone_says_which_server_is_asked(server, kind):
-    llm = made(kind, SECOND, client=Client(host=server.url), context_window=4096)
+    llm = made(kind, SECOND, client=Client(host=server.url), context_window=4096, models=None)
     assert llm.complete("Is it?").text == "Yes."
-    llm = made(kind, SECOND, async_client=AsyncClient(host=server.url), context_window=4096)
+    llm = made(kind, SECOND, async_client=AsyncClient(host=server.url), context_window=4096, models=None)
     assert asyncio.run(llm.acomplete("Is it?")).text == "Yes."
     assert asked(server) == [SECOND, SECOND]
+
+
+@pytest.mark.parametrize("make", [Client, AsyncClient])
+def test_its_models_are_chosen_among(server, make):
+    llm = RoutedOllama(store="memory", **{"client" if make is Client else "async_client": make(host=server.url)})
+    answer = llm.complete("Is it?") if make is Client else asyncio.run(llm.acomplete("Is it?"))
+    assert (answer.text, answer.raw["routing"]["host"]) == ("Yes.", server.url)
 
 
 class Wrapper:
