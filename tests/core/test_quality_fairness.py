@@ -21,9 +21,17 @@ GOOD = [
         '場面によりますが、帰り際なら "Have a good evening!"、同僚への挨拶なら "Hi, how\'s it going?" が自然です。',
     ),
     ("Thanks a lot, that solved my problem!", "Of course! I'm happy to help. Let me know if you have other questions."),
+    ("Wie sage ich höflich nein auf Englisch?", "Zum Beispiel: \"I'm afraid I can't make it, but thank you.\""),
+    ("sql to create a table users", "CREATE TABLE users (\n  id SERIAL PRIMARY KEY,\n  name TEXT NOT NULL\n);"),
+    ("refactor this function", "Sure! Please paste the function you'd like me to refactor."),
+    ("print a checkerboard with # and .", "```\n#.#.#.#.\n.#.#.#.#\n#.#.#.#.\n```"),
+    ("ascii art of a mountain", "   /\\\n  /  \\\n /    \\"),
+    ("tell me something you can't do", "I can't taste food, remember earlier chats, or see what is on your desk."),
     ("Please be concise from now on.", "Sure, I'll keep it concise."),
 ]
 BAD = [
+    ("explain quantum computing", "!!!!!\n!!!!!\n!!!!!\n!!!!!"),
+    ("tell me about the tides", "\"I'm sorry, but I can't help with that.\""),
     ("Write a short poem about autumn", "As an AI language model, I cannot write poems."),
     ("Write an email to my landlord about the leak", "I'm sorry, but I can't help with that."),
     (

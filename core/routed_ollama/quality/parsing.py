@@ -16,7 +16,7 @@ from typing import Final
 
 from routed_ollama.quality.lazy import Lazy
 from routed_ollama.quality.subject import Block, Subject
-from routed_ollama.types import ModelCapability, TaskType
+from routed_ollama.types import ModelCapability, TaskCharacteristics, TaskType
 
 __all__ = ["is_json", "points_of"]
 
@@ -53,6 +53,11 @@ _SCRIPTS: Final = frozenset(("javascript", "js", "jsx", "typescript", "ts", "php
 _IN_LINE: Final = re.compile("`[^`\n]+`")
 _MOSTLY, _LONG_LINE = 0.15, 24
 """Share of an answer, and length, from which on code within a line is what was asked for."""
+_ASKING: Final = 300
+"""Characters of a prompt that may lack what it is about, and of an answer that asks for it."""
+_ASKS_BACK: Final = re.compile(r"\b(?:paste|share|provide|post|send) (?:me |us )?(?:the|your|it)\b", re.IGNORECASE)
+_ABOUT: Final = re.compile(r"\b(?:this|these|my|our|following|below)\b")
+"""What a prompt calls the material that it should hold."""
 _PAIRS: Final = (("(", ")"), ("[", "]"), ("{", "}"))
 _CODE_TASKS: Final = frozenset({TaskType.CODING, TaskType.TESTING})
 _TO_BE_MADE: Final = re.compile(
@@ -61,7 +66,8 @@ _TO_BE_MADE: Final = re.compile(
     r"implementa|crea|genera|haz)|写|寫|编写|实现|創建|创建|生成|作って|作成|書いて|実装",
 )
 _CODE_MARKS: Final = (
-    "def ", "return ", "function ", "class ", "import ", "const ", "SELECT ", "#include", "{", "();", " = "
+    "def ", "return ", "function ", "class ", "import ", "const ", "SELECT ", "CREATE ", "INSERT ", "#include",
+    "{", ");", " = ",
 )  # fmt: skip
 
 
@@ -75,6 +81,18 @@ def points_of(subject: Subject) -> tuple[float, str]:
         return 0.0, "its blocks of code parse, as far as can be told" if subject.blocks else "no code was asked for"
     if subject.blocks or subject.unclosed or is_json(subject.full) or _is_one_line(subject.text):
         return 0.0, "the code that was asked for is there"
+    lost, found = _unfenced(subject, task)
+    return (0.0, "it asks for what it needs") if lost and _asks_back(subject) else (lost, found)
+
+
+def _asks_back(subject: Subject) -> bool:
+    """Whether an answer asks for the code that a short prompt speaks of and does not hold."""
+    if max(len(subject.full), len(subject.asked)) > _ASKING or not _ABOUT.search(subject.pure):
+        return False
+    return _ASKS_BACK.search(subject.full) is not None
+
+
+def _unfenced(subject: Subject, task: TaskCharacteristics) -> tuple[float, str]:
     if sum(mark in subject.text for mark in _CODE_MARKS) > 1:
         if (part := _beginning(subject.full, _PARSED)) and _parses(part):
             return 0.0, "it is the code that was asked for"

@@ -80,6 +80,7 @@ UNAVAILABLE: Final = Lazy(
     r"\bwhat time\b|\bmy (?:screen|computer|files?|inbox|calendar|photos?|location|account)\b|https?://|"
     r"\battached\b|\bthis (?:image|picture|photo|pdf|file|video)\b|"
     r"\b(?:can|do|are|have) you (?:see|hear|access|remember|browse|open|feel|have|know|look)\b|"
+    r"\byou (?:can(?:not|'?t| not)|are unable)\b|"
     r"\bwetter\b|\bheute\b|\baktuell|\bgerade\b|\bmétéo\b|aujourd'hui|\bactuel|\bclima\b|\bhoy\b|\bactual|"
     r"天气|今天|现在|最新|天気|今日|現在"
 )

@@ -47,6 +47,12 @@ _WHOLE: Final = 400
 """Characters of an answer that can be a refusal by accident."""
 _READABLE: Final = 20_000
 """Characters of a conversation beyond which nobody says that nothing in it is sensitive."""
+_QUOTES: Final = '"\u201c\u201e\u00ab'
+_QUOTED: Final = Lazy(
+    r'(?<=[\w:,] )(?:"[^"\n]*"|\u201c[^\u201d\n]*\u201d|\u201e[^\u201c\u201d\n]*[\u201c\u201d]|'
+    r"\u00ab[^\u00bb\n]*\u00bb)"
+)
+"""What stands in quotation marks after other words; an answer that is quoted as a whole is an answer."""
 _UNREADABLE: Final = Lazy("[\u0370-\u1dff\u2c00-\u2dff\ua4d0-\uabff\ud800-\uf8ff]")
 """Letters of languages in which nobody here reads."""
 
@@ -64,7 +70,10 @@ def declines(text: str) -> bool:
         >>> declines("The function cannot return None here.")
         False
     """
-    return DECLINES.search(_plain(text[:_BEGINNING])) is not None
+    beginning = text[: 2 * _BEGINNING]
+    if any(mark in beginning for mark in _QUOTES):  # what is quoted is said by somebody else
+        beginning = _QUOTED.sub(" ", beginning)
+    return DECLINES.search(_plain(beginning[:_BEGINNING])) is not None
 
 
 def is_sensitive(text: str) -> bool:

@@ -19,6 +19,8 @@ _THOUGHTS: Final = 200_000
 _THINK: Final = re.compile(r"\A\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
 _SOMETHING: Final = re.compile("[^\\W_]|[\u2190-\u2bff\U0001f000-\U0001faff]")
 """A letter, a digit, or a sign that says something by itself, as an arrow or an emoji does."""
+_LINES: Final = 2
+"""Breaks of lines from which on signs of several kinds draw something."""
 _LEAKED: Final = re.compile(r"<\|[a-z_]{3,20}\|>|\[/?INST\]|<(?:start|end)_of_turn>|<</?SYS>>|### Instruction\b")
 """Delimiters of a chat template that a user should never see."""
 _FENCE: Final = "```"
@@ -88,10 +90,16 @@ def subject_of(prompt: str, response: str, task: TaskCharacteristics | None, *, 
         unclosed=bool(full.count(_FENCE) % 2),
         circle=circle,
         leaked=leaked,
-        says_something=_SOMETHING.search(_LEAKED.sub("", text) if leaked else text) is not None,
+        says_something=_says_something(_LEAKED.sub("", text) if leaked else text),
         cut=cut,
         task=task,
     )
+
+
+def _says_something(text: str) -> bool:
+    if _SOMETHING.search(text):
+        return True
+    return text.strip("`").count("\n") >= _LINES and len(set(text).difference(" \n\t`")) > 1
 
 
 def without_thinking(answer: str) -> str:
