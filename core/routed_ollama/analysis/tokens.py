@@ -9,7 +9,9 @@ The weights of other scripts are round numbers for vocabularies of 128,000 entri
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from routed_ollama.types import Message
@@ -20,7 +22,11 @@ _SAMPLE: Final = 1200
 """How many characters of a text are looked at, at most; the rest is taken to be like them."""
 _SLICES: Final = 3
 _MESSAGES: Final = 6
-"""How many messages are looked at, counted from the last; earlier ones count by length."""
+"""How many messages are looked at one by one, counted from the last."""
+_EARLIER_SLICES: Final = 24
+"""How many slices are taken of all earlier ones, a ``_SAMPLE`` together."""
+_GOLDEN: Final = (5**0.5 - 1) / 2
+"""Its multiples, less their whole parts, come near to no fraction twice: slices set by them keep no step with turns."""
 
 _DIGITS: Final = b"0123456789"
 _SPACE: Final = b" \t\n\r\x0b\x0c"
@@ -94,13 +100,42 @@ def estimate_prompt_tokens(
     known, its_tokens = measured or (None, 0)
     tokens = sum(its_tokens if message is known else estimate_tokens(message.content) for message in recent)
     if len(messages) > _MESSAGES:
-        characters = sum(len(message.content) for message in recent)
-        earlier = sum(len(message.content) for message in messages[:-_MESSAGES])
-        tokens += round(earlier * (tokens / characters if characters else 0.25))
+        tokens += _estimate_earlier([message.content for message in messages[:-_MESSAGES] if message.content])
     tokens += len(messages) * _PER_MESSAGE + max(extra, 0)
     images = sum(message.images for message in messages)
     calls = sum(message.tool_calls for message in messages)
     return tokens + images * _PER_IMAGE + calls * _PER_TOOL_CALL
+
+
+def _estimate_earlier(texts: Sequence[str]) -> int:
+    """Estimate texts, none of them empty, by slices spread over all of them.
+
+    Not by the recent ones: remarks and figures have several times as many tokens to a character as prose.
+    """
+    ends = list(accumulate(map(len, texts)))
+    length = ends[-1] if ends else 0
+    if length <= _SAMPLE:
+        return round(_measure("\n".join(texts)))
+    size, stride = _SAMPLE // _EARLIER_SLICES, length / _EARLIER_SLICES
+    sample = []
+    for number in range(_EARLIER_SLICES):
+        start = min(int((number + number * _GOLDEN % 1.0) * stride), length - size)
+        sample.append(_slice(texts, ends, start, size))
+    return round(_measure("".join(sample)) * length / _SAMPLE)
+
+
+def _slice(texts: Sequence[str], ends: Sequence[int], start: int, size: int) -> str:
+    """Return so many characters from there on; the ends of texts, which separate words, are not counted."""
+    at = bisect_right(ends, start)
+    first = start - ends[at] + len(texts[at])
+    found = texts[at][first : first + size]
+    missing = size - len(found)
+    while missing:
+        at += 1
+        piece = texts[at][:missing]
+        found += "\n" + piece
+        missing -= len(piece)
+    return found
 
 
 def _sample(text: str) -> str:
