@@ -31,7 +31,7 @@ class Candidates(PlainModels[ChatOllama]):
         self._fields = dict(fields)
 
     def _make(self, candidate: Candidate, num_ctx: int | None) -> ChatOllama:
-        ready = self._ready.get(candidate)
+        ready = self.ready(candidate)
         model = self._closed(_bounded_copy(ready), ready) if ready is not None else self._named(candidate)
         return model.model_copy(update={"num_ctx": num_ctx}) if num_ctx and model.num_ctx is None else model
 

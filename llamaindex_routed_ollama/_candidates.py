@@ -48,7 +48,7 @@ class Candidates(PlainModels[Ollama]):
         self._theirs = clients
 
     def _make(self, candidate: Candidate, num_ctx: int | None) -> Ollama:
-        ready = self._ready.get(candidate)
+        ready = self.ready(candidate)
         if ready is not None:
             made = self._bounded_copy(ready, candidate)
         else:
@@ -88,7 +88,7 @@ class Candidates(PlainModels[Ollama]):
 
     def handlers_of(self, candidate: Candidate) -> list[BaseCallbackHandler]:
         """Return a ready-made model's own handlers; they hear its attempts."""
-        ready = self._ready.get(candidate)
+        ready = self.ready(candidate)
         return [] if ready is None else list(ready.callback_manager.handlers)
 
 

@@ -13,8 +13,8 @@ from math import ceil, floor
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from routed_ollama._frozen import FrozenDict
-from routed_ollama.catalog import with_tag
-from routed_ollama.scoring import HEALTH, ScoringSettings, pace_of, performances, rank_again
+from routed_ollama.catalog import folded
+from routed_ollama.scoring import HEALTH, TIE, ScoringSettings, pace_of, performances, rank_again
 from routed_ollama.types import (
     Candidate,
     CircuitState,
@@ -24,8 +24,6 @@ from routed_ollama.types import (
     TaskCharacteristics,
 )
 
-_TIE: Final = 1e-9
-"""Scores nearer than this are taken to be equal: what comes first then is no matter of the figures."""
 _HOUR: Final = 3600.0
 _COMPONENTS: Final = ("capability", "performance", "health")
 
@@ -113,8 +111,8 @@ class _Choice(NamedTuple):
         if won.candidate == chosen:
             return None
         before = next(score.total for score in ranked if score.candidate == chosen)
-        listed = {*self.settings.first, *map(with_tag, self.settings.leading.get(task_type, ()))}
-        return won.candidate if won.total - before > _TIE or won.candidate.model in listed else None
+        listed = set(map(folded, (*self.settings.first, *self.settings.leading.get(task_type, ()))))
+        return won.candidate if won.total - before > TIE or won.candidate.model.lower() in listed else None
 
     def expecting(self, changed: Mapping[Candidate, Prediction], settings: ScoringSettings | None = None) -> _Choice:
         """Return it with other predictions, and every performance worked out anew."""

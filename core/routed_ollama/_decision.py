@@ -15,7 +15,6 @@ from routed_ollama._own_types import OwnTaskTypes
 from routed_ollama._views import Scope
 from routed_ollama._waiting import Turn
 from routed_ollama.analysis import analyze
-from routed_ollama.catalog import with_tag
 from routed_ollama.config import RouterConfig
 from routed_ollama.errors import ContextLengthError, HostUnreachableError, NoModelError
 from routed_ollama.fallback import Allowance, AttemptPlan, Choice, unreachable_message
@@ -115,6 +114,7 @@ def decide(
         HostUnreachableError: no server answers.
     """
     began = time.perf_counter()
+    installed = known.catalog.installed_name
     task = analyze(
         messages,
         needs=hints.needs,
@@ -124,11 +124,13 @@ def decide(
     )
     if not config.routing.sticky:
         hints = replace(hints, sticky=None, stay=False)
+    elif hints.sticky is not None:
+        hints = replace(hints, sticky=hints.sticky._replace(model=installed(hints.sticky.model)))
     session = f"session {hints.session}" if hints.session else ""
     if session and hints.sticky is None:
         hints = replace(hints, sticky=known.conversations.of(session))
-    preferred = None if hints.preferred is None else with_tag(hints.preferred)
-    first = tuple(map(with_tag, hints.first))
+    preferred = None if hints.preferred is None else installed(hints.preferred)
+    first = tuple(map(installed, hints.first))
     views = known.views.of(scope, (preferred, *first) if preferred else first)
     stays = (hints.sticky.model,) if hints.stay and hints.sticky is not None else ()
     settings = _settings(config, hints, preferred, tuple(dict.fromkeys((*first, *stays))))
@@ -145,6 +147,7 @@ def decide(
     ranking = score_models(views, task, settings, known.history, request_id=request_id, began=began)
     if not ranking.scores:
         raise _nobody(known, scope or (*((preferred,) if preferred else ()), *first) or None, ranking)
+    known.views.tell_missing()
     if config.routing.learn:
         known.history.asked(ranking)
     alone = len(known.catalog.hosts) == 1 or len({s.candidate.host for s in ranking.scores}) == 1

@@ -14,6 +14,7 @@ from routed_ollama._counterfactuals import FORMATS, Counterfactual, counterfactu
 from routed_ollama._reasoning import share
 from routed_ollama._tables import Table, as_html, as_text
 from routed_ollama._weights import weights_of
+from routed_ollama.catalog import folded
 from routed_ollama.performance import PRIOR_SUCCESS, PRIOR_SUCCESS_WEIGHT, prior_judgements
 from routed_ollama.priors import Grade, evidence_of
 from routed_ollama.scoring import HEALTH, Pace, ScoringSettings, needed, pace_of
@@ -331,7 +332,8 @@ def _observed(candidate: Candidate, name: str, value: float, unit: str, own: flo
 def _capability_basis(info: ModelInfo | None, settings: ScoringSettings) -> tuple[str, str]:
     if info is None:
         return "prior", "not known"
-    configured = settings.configured.get(info.name) or settings.configured.get(info.name.removesuffix(":latest"))
+    name = folded(info.name)
+    configured = next((said for other, said in settings.configured.items() if folded(other) == name), None)
     if not configured:
         return "prior", _prior_of(info)
     names = ", ".join(configured)

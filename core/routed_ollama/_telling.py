@@ -10,7 +10,6 @@ from typing import Any
 from routed_ollama._arguments import checked_name
 from routed_ollama._knowledge import Knowledge
 from routed_ollama._life import Closing
-from routed_ollama.catalog import with_tag
 from routed_ollama.errors import HostUnreachableError
 from routed_ollama.fallback import unreachable_message
 from routed_ollama.hints import checked_task_type
@@ -81,8 +80,9 @@ class Telling(Closing):
             prompt: for which request; empty for any.
             **hints: as for ``plan``.
         """
-        name = with_tag(checked_name(model))
+        named = checked_name(model)
         ranking = self.recommend_model(prompt, **hints)
+        name = self._known.catalog.installed_name(named)
         return [other for other in dict.fromkeys(score.candidate.model for score in ranking.scores) if other != name]
 
     async def aget_fallback_models(self, model: str, prompt: str = "", **hints: Any) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import threading
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from routed_ollama._memory import total_memory
 from routed_ollama.catalog import Catalog, HostView, with_tag
-from routed_ollama.errors import ModelNotInstalledError
+from routed_ollama.errors import ModelNotInstalledError, RoutedOllamaWarning
 from routed_ollama.health import CircuitBoard
 from routed_ollama.performance import PerformanceHistory
 from routed_ollama.scoring import ModelView, standing_bar
@@ -69,6 +70,8 @@ class Views:
         self.in_flight = InFlight()
         self._members_of: dict[tuple[object, ...], tuple[object, list[ModelView]]] = {}
         self._views_of: dict[tuple[object, ...], tuple[tuple[object, ...], list[ModelView]]] = {}
+        self._untold: dict[str, None] = {}
+        self._told: set[str] = set()
 
     def of(self, scope: Scope | None, extra: Sequence[str] = ()) -> list[ModelView]:
         """Return the models of a scope (None: every installed one) and those named besides."""
@@ -114,8 +117,11 @@ class Views:
             for view in self._catalog.views.values():
                 members.update({info.candidate: (info, False) for info in view.models.values()})
         for entry in (*(scope or ()), *extra):
-            for info in self._find(entry):
+            found = self._find(entry)
+            for info in found:
                 members[info.candidate] = (info, True)
+            if not found and not any(view.error for view in self._catalog.views.values()):
+                self._untold[entry if isinstance(entry, str) else entry.model] = None
         views = self._catalog.views
         return [self._standing_view(info, views.get(info.host), named=named) for info, named in members.values()]
 
@@ -150,13 +156,33 @@ class Views:
         """Return the error for a scope of which no model is installed, with the nearest names; None if some is."""
         if self.of(scope):
             return None
+        self._untold.clear()  # the error says it
         names = [entry.model if isinstance(entry, Candidate) else entry for entry in scope]
-        installed = sorted({name for view in self._catalog.views.values() for name in view.models})
-        near = difflib.get_close_matches(names[0] if names else "", installed, n=_SUGGESTIONS, cutoff=0.4)
-        hint = f" Installed and similar: {', '.join(near)}." if near else ""
-        if not near and installed:
-            hint = f" Installed: {', '.join(installed[:8])}."
+        hint = self._similar(names[0] if names else "")
         wanted = ", ".join(f"'{name}'" for name in names)
         return ModelNotInstalledError(
             f"model {wanted} not found: it is not installed.{hint} Install it with `ollama pull {names[0]}`."
         )
+
+    def tell_missing(self) -> None:
+        """Warn of each model that was named and is not installed, once; for a request that others serve."""
+        if not self._untold:
+            return
+        untold, self._untold = self._untold, {}
+        if len(self._told) > _MOST_SCOPES:
+            self._told.clear()
+        for name in untold.keys() - self._told:
+            self._told.add(name)
+            warnings.warn(
+                f"model '{name}' is not installed, so others answer.{self._similar(name)}",
+                RoutedOllamaWarning,
+                stacklevel=2,
+            )
+
+    def _similar(self, name: str) -> str:
+        """Return what is installed that a name may have meant, as a sentence."""
+        installed = sorted({name for view in self._catalog.views.values() for name in view.models})
+        near = difflib.get_close_matches(name, installed, n=_SUGGESTIONS, cutoff=0.4)
+        if near:
+            return f" Installed and similar: {', '.join(near)}."
+        return f" Installed: {', '.join(installed[:8])}." if installed else ""

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from routed_ollama import _fork
 from routed_ollama._life import Closing
-from routed_ollama.catalog import with_tag
+from routed_ollama.catalog import folded, with_tag
 from routed_ollama.clients import ClientSettings
 from routed_ollama.config import RouterConfig, default_host
 from routed_ollama.errors import ConfigurationError
@@ -30,7 +30,7 @@ class PlainModels(ABC, Generic[M]):
     """
 
     def __init__(self, ready: Mapping[Candidate, M]) -> None:
-        self._ready = dict(ready)
+        self._ready = {_key(candidate): model for candidate, model in ready.items()}
         self._lock = threading.Lock()
         _fork.owns_locks(self)
         self._made: dict[tuple[Candidate, int | None], M] = {}
@@ -46,6 +46,10 @@ class PlainModels(ABC, Generic[M]):
             with self._lock:
                 made = self._made.setdefault(key, self._make(candidate, num_ctx))
         return made
+
+    def ready(self, candidate: Candidate) -> M | None:
+        """Return the ready-made model of a candidate; None where there is none."""
+        return self._ready.get(_key(candidate))
 
     @abstractmethod
     def _make(self, candidate: Candidate, num_ctx: int | None) -> M:
@@ -78,6 +82,11 @@ class PlainModels(ABC, Generic[M]):
         """Close the connections of the running loop, too."""
         for client in self.close():
             await client.close()
+
+
+def _key(candidate: Candidate) -> Candidate:
+    """However a ready-made model's name is written, a server lists it in one way."""
+    return candidate._replace(model=folded(candidate.model))
 
 
 class OwnRouter(Router):

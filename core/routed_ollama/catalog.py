@@ -34,6 +34,8 @@ _SHOW_AT_ONCE: Final = 4
 _SHOW_SECONDS: Final = 15.0
 """For the details of all models of a host together; what is not known by then is asked at the next look."""
 _MOST_FLAGS: Final = 32
+_DEFAULT_PARTS: Final = ("registry.ollama.ai/", "library/")
+"""What a name may begin with that says nothing: a server lists it without."""
 _CACHE_KEY: Final = "catalog"
 
 
@@ -65,6 +67,14 @@ class HostView:
     seen_at: float | None = None
     error: str = ""
 
+    def named(self, name: str) -> ModelInfo | None:
+        """Return the installed model that a name means, in whatever case it is written; None where there is none."""
+        info = self.models.get(name) or self.models.get(with_tag(name))
+        if info is not None:
+            return info
+        wanted = folded(name)
+        return next((info for installed, info in self.models.items() if folded(installed) == wanted), None)
+
 
 class Catalog:
     """The models of all hosts.
@@ -89,7 +99,7 @@ class Catalog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hosts = {host.url: host for host in hosts}
-        self._overrides = overrides or {}
+        self._overrides = {folded(name): said for name, said in (overrides or {}).items()}
         self._states = states
         self._clock = clock
         self._shows: dict[str, dict[str, Any]] | None = None
@@ -125,10 +135,16 @@ class Catalog:
 
     def find(self, name: str, hosts: Iterable[str] | None = None) -> list[ModelInfo]:
         """Return the installed models that a name means (``llama3`` means ``llama3:latest``), one per host."""
-        wanted = with_tag(name)
         views = self._views
-        found = (views[url].models.get(wanted) for url in (views if hosts is None else hosts) if url in views)
+        found = (views[url].named(name) for url in (views if hosts is None else hosts) if url in views)
         return [info for info in found if info is not None]
+
+    def installed_name(self, name: str) -> str:
+        """Return a name as the servers list it; one that none has, with its tag alone."""
+        views = self._views.values()
+        if any(name in view.models for view in views):
+            return name
+        return next((info.name for view in views if (info := view.named(name)) is not None), with_tag(name))
 
     def guess(self, name: str, host: str = "") -> ModelInfo:
         """Return what can be said of a model from its name alone."""
@@ -221,7 +237,7 @@ class Catalog:
     def _judged(self, info: ModelInfo) -> ModelInfo:
         name, family, size, bits = _NO_SIZE.sub("", info.name), info.family, info.parameters, info.quantization
         prior = capabilities_of(name, family=family, parameters=size, quantization=bits)
-        override = self._overrides.get(info.name) or self._overrides.get(info.name.removesuffix(":latest")) or {}
+        override = self._overrides.get(folded(info.name), {})
         # Whoever says how well it reasons says so of mathematics, too.
         said = ModelCapability.REASONING in override
         mathematics = None if said else mathematics_of(name, family=family, parameters=size, quantization=bits)
@@ -229,13 +245,27 @@ class Catalog:
 
 
 def with_tag(name: str) -> str:
-    """Return a model's full name: Ollama takes ``llama3`` for ``llama3:latest``.
+    """Return a model's full name as a server lists it: Ollama takes ``llama3`` for ``llama3:latest``.
 
     Example:
-        >>> with_tag("hf.co/a/b"), with_tag("phi3:mini")
-        ('hf.co/a/b:latest', 'phi3:mini')
+        >>> with_tag("hf.co/a/b"), with_tag("phi3:mini"), with_tag("registry.ollama.ai/library/phi3")
+        ('hf.co/a/b:latest', 'phi3:mini', 'phi3:latest')
     """
+    if "/" in name:
+        for part in _DEFAULT_PARTS:
+            if name[: len(part)].lower() == part:
+                name = name[len(part) :]
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def folded(name: str) -> str:
+    """Return what is equal for names that mean the same model: Ollama compares them without regard to case.
+
+    Example:
+        >>> folded("Llama3") == folded("library/llama3:latest")
+        True
+    """
+    return with_tag(name).lower()
 
 
 def is_remote(name: str, entry: Mapping[str, Any]) -> bool:

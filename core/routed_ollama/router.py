@@ -10,6 +10,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -257,7 +258,8 @@ class Router(Telling):
 
     def record(self, outcome: Outcome) -> None:
         """Learn what became of an attempt: history, circuits and store. Never raises for what it is told."""
-        self._known.record(outcome)
+        name = self._known.catalog.installed_name(outcome.model)  # a plain model's is as its user wrote it
+        self._known.record(outcome if name == outcome.model else replace(outcome, model=name))
 
     def record_performance(
         self,
@@ -290,7 +292,7 @@ class Router(Telling):
             check_figure("tokens_per_second", tokens_per_second, "0 or more")
         if quality_score is not None:
             check_figure("quality_score", quality_score, "0 to 10", at_most=10)
-        name = with_tag(checked_name(model))
+        name = self._known.catalog.installed_name(checked_name(model))
         found = self._known.catalog.find(name)
         tokens = None if not tokens_per_second else max(1, round(tokens_per_second * response_time))
         self._known.record(

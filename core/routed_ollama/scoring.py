@@ -21,7 +21,7 @@ from routed_ollama._frozen import FrozenDict
 from routed_ollama._gates import ESTIMATE_SLACK, HEALTH_GATES, ModelView, gate, lacking, needed, standing_bar
 from routed_ollama._reasoning import ANSWERING, AS_ASKED, EXPLORED, PREFERRED, no_model_reason, sentence
 from routed_ollama._weights import weights_of
-from routed_ollama.catalog import with_tag
+from routed_ollama.catalog import folded
 from routed_ollama.performance import PRIOR_RATE_WEIGHT, PerformanceHistory
 from routed_ollama.types import (
     Candidate,
@@ -38,6 +38,7 @@ from routed_ollama.types import (
 
 __all__ = (
     "HEALTH",
+    "TIE",
     "ModelView",
     "Pace",
     "ScoringSettings",
@@ -57,6 +58,8 @@ _GUESS: Final[Mapping[Prefer, float]] = {"speed": 1.0, "balanced": 0.1, "quality
 """How far a time counts that nobody has seen. It is guessed from a model's size, for a machine that nobody knows: full
 where speed is what is wanted; for the better answer nothing; between, it decides between models that are about equal:
 even a guess of minutes against one of seconds is made up for by two hundredths of capability."""
+TIE: Final = 1e-9
+"""Scores nearer than this are taken to be equal: what comes first then is no matter of the figures."""
 HEALTH: Final = {CircuitState.CLOSED: 1.0, CircuitState.HALF_OPEN: 0.5, CircuitState.OPEN: 0.0}
 
 
@@ -305,12 +308,12 @@ def _ranked(scores: list[ModelScore], task_type: TaskType, settings: ScoringSett
     scores.sort(key=attrgetter("total"), reverse=True)
     leading = settings.leading.get(task_type, ())
     if leading:
-        order = {with_tag(name): place for place, name in enumerate(leading)}
+        order = {folded(name): place for place, name in enumerate(leading)}
         last = len(order)
         closed = CircuitState.CLOSED
-        scores.sort(key=lambda s: order.get(s.candidate.model, last) if s.circuit is closed else last)
+        scores.sort(key=lambda s: order.get(s.candidate.model.lower(), last) if s.circuit is closed else last)
         well = {score.candidate.model for score in scores if score.circuit is closed}
-        _note(scores, f"leads for {task_type.value}", well & set(order))
+        _note(scores, f"leads for {task_type.value}", {name for name in well if name.lower() in order})
     if settings.first:
         first = {name: place for place, name in enumerate(settings.first)}
         scores.sort(key=lambda s: first.get(s.candidate.model, len(first)))
@@ -351,13 +354,13 @@ def _decisive(ranked: Sequence[ModelScore], task: TaskCharacteristics, settings:
         ("first", best.candidate.model in settings.first),
         (
             "leading",
-            leading and best.circuit is CircuitState.CLOSED and best.candidate.model in map(with_tag, leading),
+            leading and best.circuit is CircuitState.CLOSED and best.candidate.model.lower() in map(folded, leading),
         ),
     ):
         if asked_for:
             return name
     rival = ranked[1]
-    if best.preference and best.total - best.preference < rival.total:
+    if best.preference and best.total - best.preference <= rival.total + TIE:
         return "preference"
     if best.total == rival.total:
         return "order"

@@ -158,4 +158,5 @@ def test_a_hint_around_a_call_may_be_written_as_its_name_in_code(make):
 
 def test_a_model_that_is_not_there_is_passed_over_for_one_that_is(server, make):
     server.add_model(ScriptedModel("phi3:mini"))
-    assert make(models=["phi3:mini"]).generate("Hi", model="nobody:1b").model == "phi3:mini"
+    with pytest.warns(RoutedOllamaWarning, match="'nobody:1b' is not installed"):
+        assert make(models=["phi3:mini"]).generate("Hi", model="nobody:1b").model == "phi3:mini"

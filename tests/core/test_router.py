@@ -349,8 +349,29 @@ def test_a_model_that_is_named_but_missing_is_an_error_with_the_nearest_name(ser
 
 def test_a_missing_model_does_not_matter_while_others_can_answer(server, make) -> None:
     router = make(["absent:1b", "llama3.1:8b"], base_url=server.url)
-    assert router.recommend_model("hi").model == "llama3.1:8b"
-    assert make(base_url=server.url).recommend_model("hi", first=["absent:1b"]).model
+    with pytest.warns(RoutedOllamaWarning, match="'absent:1b' is not installed, so others answer. Installed"):
+        assert router.recommend_model("hi").model == "llama3.1:8b"
+    with pytest.warns(RoutedOllamaWarning, match="absent:1b"):
+        assert make(base_url=server.url).recommend_model("hi", first=["absent:1b"]).model
+
+
+def test_of_a_misspelt_model_is_said_once_what_it_may_have_meant(server, make, recwarn) -> None:
+    router = make(base_url=server.url)
+    for _ in range(3):
+        assert router.recommend_model("hi", preferred="lama3.1:8b").model
+    [warning] = recwarn
+    assert str(warning.message) == (
+        "model 'lama3.1:8b' is not installed, so others answer. Installed and similar: llama3.1:8b, codellama:13b."
+    )
+
+
+def test_nothing_is_said_of_a_model_that_nobody_can_know_to_be_missing(server, make, recwarn) -> None:
+    """Its server may be the one that does not answer; and an error says more than a warning."""
+    router = make(hosts=[server.url, "http://127.0.0.1:9"])
+    assert router.recommend_model("hi", preferred="absent:1b").model
+    with pytest.raises(ModelNotInstalledError):
+        make(["absent:1b"], base_url=server.url).recommend_model("hi")
+    assert not recwarn.list
 
 
 def test_a_model_that_is_installed_later_is_found(make) -> None:
@@ -754,6 +775,7 @@ def test_two_first_requests_at_once_learn_the_stored_history_once(make, tmp_path
     assert later.performance()["a:1b"].total_requests == 1
 
 
+@pytest.mark.filterwarnings("ignore:model 'absent")
 def test_many_different_scopes_are_forgotten_in_time(server, make) -> None:
     router = make(base_url=server.url)
     for number in range(200):

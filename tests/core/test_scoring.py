@@ -338,6 +338,12 @@ def test_a_conversation_stays_with_its_model_on_its_host() -> None:
     assert both.scores[0].preference == pytest.approx(0.1)
 
 
+def test_where_only_the_preference_differs_it_is_what_decided():
+    chosen = choose(view("a:8b"), view("b:8b"), preferred="b:8b")
+    assert chosen.model == "b:8b"
+    assert "is the preferred model" in chosen.reasoning
+
+
 def test_the_models_of_a_tasks_list_lead_in_its_order() -> None:
     views = [view("best:8b", 1.0), view("second:8b", 0.1), view("first:latest", 0.1)]
     leading = {TaskType.CODING: ["first", "second:8b"]}

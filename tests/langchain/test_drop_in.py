@@ -218,7 +218,6 @@ def test_nobody_who_wants_a_stream_is_told_how_to_switch_it_off():
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="names are compared as they are written, which Ollama does not")
 @pytest.mark.parametrize("name", ["Second:7B", "library/second:7b", "registry.ollama.ai/library/second:7b"])
 @pytest.mark.parametrize("fields", [{"models": None}, {"models": [FIRST]}], ids=["among all", "beside another"])
 def test_a_preferred_model_is_found_however_its_name_is_written(name, fields, server):

@@ -14,7 +14,7 @@ from typing import Any, Final
 import typer
 from rich.text import Text
 
-from routed_ollama.catalog import Catalog, with_tag
+from routed_ollama.catalog import Catalog, folded
 from routed_ollama.cli._console import console, plain
 from routed_ollama.cli._sheet import Field, show_table
 from routed_ollama.config import usual_hosts
@@ -73,11 +73,12 @@ def find(names: Sequence[str] = (), *, host: str | None = None) -> list[Known]:
     catalog = Catalog.of_names(wanted) if wanted and host is None else _asked([host] if host else usual_hosts())
     infos = [info for view in catalog.views.values() for info in view.models.values()]
     installed = dict.fromkeys(info.name for info in infos)
-    if host is not None and (missing := [name for name in wanted if with_tag(name) not in installed]):
+    known_names = {name.lower() for name in installed}
+    if host is not None and (missing := [name for name in wanted if folded(name) not in known_names]):
         raise ConfigurationError(
             f"Not installed at {host}: {', '.join(missing)}. Installed: {', '.join(installed) or '-'}"
         )
-    chosen = {with_tag(name) for name in wanted} if host is not None and wanted else installed
+    chosen = set(map(folded, wanted)) if host is not None and wanted else known_names
     known = [
         Known(
             info,
@@ -85,7 +86,7 @@ def find(names: Sequence[str] = (), *, host: str | None = None) -> list[Known]:
             evidence_of(info.name, family=info.family, parameters=info.parameters),
         )
         for info in infos
-        if info.name in chosen
+        if info.name.lower() in chosen
     ]
     return sorted(known, key=lambda each: (-strength_by(each.info.capabilities), each.info.name, each.info.host))
 
