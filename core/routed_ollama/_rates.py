@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from routed_ollama.priors.names import Profile, profile_of
+from routed_ollama.types import Complexity, ModelInfo
 
 FADE: Final = 0.98
 """Weight that an observation keeps when the next one comes: about the last 50 count."""
@@ -17,6 +21,9 @@ PRIOR_RATE_WEIGHT: Final = 1.5
 PRIOR_PREFILL: Final = 50.0
 """Tokens per second."""
 _DECODE_AT_1B: Final = 12.0
+THOUGHTS: Final[Mapping[Complexity, float]] = {Complexity.LOW: 480.0, Complexity.MEDIUM: 800.0, Complexity.HIGH: 1200.0}
+"""Tokens that a model which reasons unasked writes before its answer: as many as the analysis expects of one that is
+asked to reason. Its own answers replace them, as they do what the analysis expects."""
 _LOAD_BASE: Final = 0.5
 _LOAD_BYTES_PER_SECOND: Final = 250e6
 
@@ -72,6 +79,34 @@ def prior_decode_rate(parameters: float) -> float:
         True
     """
     return float(_DECODE_AT_1B / max(parameters or 7.0, 0.1) ** 0.75)
+
+
+def decode_rate_by_name(info: ModelInfo) -> float:
+    """Return the tokens per second to expect of a model on a machine that nobody knows, before any was seen.
+
+    What is read for each token decides: of a mixture of experts its active parameters, of a name without a size those
+    of the family's default tag. What somebody's cloud runs is as fast as the usual model, however large it is.
+
+    Example:
+        >>> rate = {name: decode_rate_by_name(ModelInfo(name)) for name in ("qwen3:30b-a3b", "gemma2", "llama3.3")}
+        >>> rate["qwen3:30b-a3b"] > rate["gemma2"] > rate["llama3.3"]
+        True
+    """
+    return prior_decode_rate(0.0 if info.remote else _profile(info).active)
+
+
+def reasons_unasked(info: ModelInfo) -> bool:
+    """Whether a model reasons before it answers, if it is not told not to: Ollama has those do so that can.
+
+    Example:
+        >>> reasons_unasked(ModelInfo("deepseek-r1:8b")), reasons_unasked(ModelInfo("llama3.1:8b"))
+        (True, False)
+    """
+    return "thinking" in info.flags or "thinking" in _profile(info).variants
+
+
+def _profile(info: ModelInfo) -> Profile:
+    return profile_of(info.name, info.family, info.parameters)
 
 
 def prior_load_seconds(size: int) -> float:

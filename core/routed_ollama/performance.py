@@ -19,9 +19,12 @@ from routed_ollama._rates import (
     FADE,
     PRIOR_PREFILL,
     PRIOR_RATE_WEIGHT,
+    THOUGHTS,
     Faded,
+    decode_rate_by_name,
     prior_decode_rate,
     prior_load_seconds,
+    reasons_unasked,
 )
 from routed_ollama._records import Record, TaskRecord, learn_speed, learn_task, summary
 from routed_ollama.priors import evidence_of
@@ -62,11 +65,13 @@ _WORTH_TELLING: Final = 0.05
 class _Rates(NamedTuple):
     """What a record comes down to for a prediction; worked out once after each observation."""
 
+    info: ModelInfo
     decode: float
     prefill: float
     load: float
     success: float
     samples: float
+    reasons: bool  # before it answers, without being asked to
     by_task: dict[TaskType, tuple[float, Learnt, Grounds]]
     """Success rate, what marks told, and the observations, for each task type that was asked for."""
 
@@ -237,9 +242,11 @@ class PerformanceHistory:
             prior: how good the model is thought to be before it was judged, 0..1.
         """
         candidate, task_type = info.candidate, task.task_type
-        rates = self._rates.get(candidate) or self._work_out(info)
+        rates = self._rates.get(candidate)
+        if rates is None or rates.info is not info:  # its host may have told meanwhile what was guessed
+            rates = self._work_out(info)
         success, learnt, grounds = rates.by_task.get(task_type) or self._of_task(info, task_type, rates)
-        output = float(task.output_tokens)
+        output = task.output_tokens + (THOUGHTS[task.complexity] if rates.reasons and not task.needs.thinking else 0.0)
         by_task = self._records.get(candidate, _NO_RECORD).tasks.get(task_type)
         if by_task is not None:
             output = by_task.output.mean(output, 3.0)
@@ -263,11 +270,13 @@ class PerformanceHistory:
         decode = self._decode_rate(record, info)
         success = record.overall.success
         rates = _Rates(
+            info,
             decode,
             record.prefill.per_second(max(PRIOR_PREFILL, decode * 3.0)),
             self.load_seconds(info),
             success.mean(PRIOR_SUCCESS, PRIOR_SUCCESS_WEIGHT),
             success.weight,
+            reasons_unasked(info),
             {},
         )
         self._rates[candidate] = rates
@@ -315,19 +324,18 @@ class PerformanceHistory:
         return decode.seconds / decode.tokens if decode.tokens else None
 
     def _decode_rate(self, record: Record, info: ModelInfo) -> float:
-        speedup = self._speedups.get(info.host)
-        prior = prior_decode_rate(info.parameters) * (1.0 if speedup is None else speedup.mean(1.0, 0.5))
-        return record.decode.per_second(prior)
+        speedup = None if info.remote else self._speedups.get(info.host)
+        return record.decode.per_second(decode_rate_by_name(info) * (speedup.mean(1.0, 0.5) if speedup else 1.0))
 
     def learn_machine(self, info: ModelInfo, outcome: Outcome) -> None:
         """Learn how much faster this host is than the priors say, so that models never tried there are judged by it."""
         rate = outcome.tokens_per_second
-        if rate is None:
+        if rate is None or info.remote:  # how fast the cloud is says nothing of this machine
             return
         with self._lock:
             speedup = self._speedups.setdefault(info.host, Faded())
             before = speedup.mean(1.0, 0.5)
-            speedup.add(rate / prior_decode_rate(info.parameters))
+            speedup.add(rate / decode_rate_by_name(info))
             if abs(speedup.mean(1.0, 0.5) - before) > _WORTH_TELLING * before:
                 self._rates.clear()
 

@@ -16,11 +16,11 @@ from routed_ollama.priors.families import ACTIVE, FAMILIES, SIZE_WORDS, UNTUNED,
 
 __all__ = ["Profile", "profile_of"]
 
-_SIZE: Final = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)(t|b|m)(?![a-z0-9])")
+_SIZE: Final = re.compile(r"(?<![a-z0-9.])(\d{1,9}(?:\.\d+)?)(t|b|m)(?![a-z0-9])")
 _UNITS: Final = {"t": 1000.0, "b": 1.0, "m": 0.001}
 """Billions of parameters that one of each is."""
-_ACTIVE: Final = re.compile(r"(?<![a-z0-9])a(\d+(?:\.\d+)?)b(?![a-z0-9])")
-_EXPERTS: Final = re.compile(r"(?<![a-z0-9])(?:(\d+)x(\d+(?:\.\d+)?)b|e[24]b)(?![a-z0-9])")
+_ACTIVE: Final = re.compile(r"(?<![a-z0-9])a(\d{1,9}(?:\.\d+)?)b(?![a-z0-9])")
+_EXPERTS: Final = re.compile(r"(?<![a-z0-9])(?:(\d{1,9})x(\d{1,9}(?:\.\d+)?)b|e[24]b)(?![a-z0-9])")
 _QUANTIZATION: Final = re.compile(r"(?<![a-z0-9])(i?q\d[a-z0-9_]*|fp16|f16|bf16|f32|fp32|mxfp4)(?![a-z0-9])")
 _VERSION: Final = re.compile(r"(?<![a-z0-9])(v\d+(?:\.\d+)?|\d\d-20\d\d|25\d\d|\d+b)(?![a-z0-9.])")
 _GENERATION: Final = re.compile(r"([a-z]+(?:-[a-z]+)?)-?(\d{1,2}(?:\.\d)?)(?![\d.xb])")
