@@ -71,18 +71,21 @@ def learn_speed(record: Record, outcome: Outcome) -> None:
 
 
 def summary(model: str, parts: list[tuple[Record, TaskRecord]]) -> ModelPerformance:
-    """Return records of a model, those of several hosts joined, as a person reads them."""
+    """Return records of a model, those of several hosts joined, as a person reads them.
 
-    def weighted(values: Iterator[tuple[float, float]]) -> float:
+    A model that was judged before any of its attempts was recorded has failed at nothing, so its success is 1.
+    """
+
+    def weighted(values: Iterator[tuple[float, float]], unseen: float = 0.0) -> float:
         pairs = list(values)
         weight = sum(w for _, w in pairs)
-        return sum(t for t, _ in pairs) / weight if weight else 0.0
+        return sum(t for t, _ in pairs) / weight if weight else unseen
 
     return ModelPerformance(
         model=model,
         average_response_time=weighted((t.seconds.total, t.seconds.weight) for _, t in parts),
         tokens_per_second=weighted((t.rate.tokens, t.rate.seconds) for _, t in parts),
-        success_rate=weighted((t.success.total, t.success.weight) for _, t in parts),
+        success_rate=weighted(((t.success.total, t.success.weight) for _, t in parts), unseen=1.0),
         quality_score=weighted((t.quality.total, t.quality.weight) for _, t in parts),
         total_requests=sum(t.count for _, t in parts),
         last_updated=max(t.updated for _, t in parts),
