@@ -20,7 +20,11 @@ def conversation_of(prompt: str | Sequence[Message]) -> Sequence[Message]:
     if isinstance(prompt, str):
         return [Message("user", prompt)]
     if not isinstance(prompt, Sequence) or not all(isinstance(message, Message) for message in prompt):
-        raise TypeError(f"prompt must be text or a list of routed_ollama.Message, not {type(prompt).__name__}.")
+        wrong: object = prompt
+        if isinstance(prompt, Sequence):
+            wrong = next(message for message in prompt if not isinstance(message, Message))
+        found = f"a list with {type(wrong).__name__}" if wrong is not prompt else type(prompt).__name__
+        raise TypeError(f"prompt must be text or a list of routed_ollama.Message, not {found}.")
     return cast("Sequence[Message]", prompt)
 
 

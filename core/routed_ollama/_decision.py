@@ -90,7 +90,8 @@ def hints_of(given: dict[str, Any]) -> Hints:
         hints = Hints(**given)
     except TypeError:
         wrong = next(name for name in given if name not in Hints.__dataclass_fields__)
-        raise TypeError(f"There is no hint {wrong!r}; there are {', '.join(Hints.__dataclass_fields__)}.") from None
+        known = ", ".join(("scope", *Hints.__dataclass_fields__))
+        raise TypeError(f"There is no hint {wrong!r}; there are {known}.") from None
     task_type, prefer = hints.task_type, hints.prefer
     if type(task_type) is TaskType and prefer is None:
         return hints

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from routed_ollama.analysis import request_of
-from routed_ollama.errors import RoutedOllamaWarning, describe
+from routed_ollama.errors import ConfigurationError, RoutedOllamaWarning, describe
 from routed_ollama.hints import checked_task_type
 from routed_ollama.types import Message, TaskType
 
@@ -34,6 +34,10 @@ class OwnTaskTypes:
     """
 
     def __init__(self, rules: Mapping[TaskType, Sequence[str]], classifier: Classifier | None) -> None:
+        if classifier is not None and not callable(classifier):
+            raise ConfigurationError(
+                f"classifier: expected a function of the messages that returns a task type, found {classifier!r}."
+            )
         self._rules = [(task, re.compile(p, re.IGNORECASE)) for task, patterns in rules.items() for p in patterns]
         self.classifier = classifier
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -137,7 +138,10 @@ class OllamaHost:
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         answer = self._ask(method, path, body)
         if answer.failed:
-            raise HostUnreachableError(f"{self.url}{path} answered {answer.status}: {answer.words}")
+            url = urlsplit(self.url)
+            lost = answer.status == httpx.codes.NOT_FOUND and url.path  # such as /v1, which other clients want
+            hint = f"; by itself an Ollama server's address has no path: {url.scheme}://{url.netloc}" if lost else ""
+            raise HostUnreachableError(f"{self.url}{path} answered {answer.status}: {answer.words}{hint}")
         try:
             data = json.loads(answer.body)
         except (ValueError, RecursionError):

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from routed_ollama import ConfigurationError, Router, TaskType
+from routed_ollama import ConfigurationError, Message, Router, TaskType
 from routed_ollama.testing import OllamaServer
 
 MODELS = ["llama3.1:8b", "gemma2:9b"]
@@ -33,7 +33,7 @@ def test_a_hint_that_is_none_names_those_there_are(router):
         router.recommend_model("Hello", task_type="cooking")
     with pytest.raises(ConfigurationError, match=r"prefer: expected one of .*quality.*; found 'fast'"):
         router.recommend_model("Hello", prefer="fast")
-    with pytest.raises(TypeError, match=r"There is no hint 'preferr'; there are .*prefer"):
+    with pytest.raises(TypeError, match=r"There is no hint 'preferr'; there are scope, .*prefer"):
         router.recommend_model("Hello", preferr="speed")
     for call in (router.performance, lambda kind: router.record_performance("a", task_type=kind, response_time=1)):
         with pytest.raises(ConfigurationError, match="found 'cooking'"):
@@ -44,6 +44,11 @@ def test_a_hint_that_is_none_names_those_there_are(router):
 def test_a_prompt_that_is_none_is_an_error(router, prompt):
     with pytest.raises(TypeError, match="prompt must be text or a list"):
         router.recommend_model(prompt)
+
+
+def test_of_a_list_is_said_what_in_it_is_no_message(router):
+    with pytest.raises(TypeError, match="not a list with dict"):
+        router.recommend_model([Message("user", "Hi"), {"role": "user", "content": "Hi"}])
 
 
 @pytest.mark.parametrize("model", ["", "  ", 5, None], ids=repr)
@@ -109,3 +114,7 @@ def test_a_program_that_ends_while_servers_are_asked_ends_quietly(tmp_path):
             )
             assert ended.stdout.strip() in MODELS
             assert ended.stderr == ""
+
+
+def test_a_plan_shows_nothing_of_what_was_asked(router):
+    assert "walrus" not in repr(router.plan([Message("user", "Tell me of the walrus")]))

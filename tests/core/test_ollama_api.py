@@ -208,3 +208,11 @@ def test_whether_a_host_is_this_machine(url: str, local: bool) -> None:
 def test_what_is_no_address_is_an_error_of_configuration() -> None:
     with pytest.raises(ConfigurationError, match="ftp"):
         OllamaHost("ftp://example.com")
+
+
+@pytest.mark.parametrize("path", ["/v1", "/api/"])
+def test_an_address_that_goes_on_behind_its_port_is_said_to(server: OllamaServer, path: str) -> None:
+    """Clients of other protocols want it so."""
+    with pytest.raises(HostUnreachableError, match=f"answered 404: .*; by itself .* has no path: {server.url}$"):
+        OllamaHost(server.url + path).tags()
+    assert repr(server) == f"OllamaServer({server.url})"

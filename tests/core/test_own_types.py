@@ -64,6 +64,11 @@ def test_a_function_that_fails_is_told_of_and_the_request_is_decided_all_the_sam
         assert type_of(router, "What is the capital of France?") is TaskType.GENERAL
 
 
+def test_what_is_no_function_is_an_error_when_the_router_is_made():
+    with pytest.raises(ConfigurationError, match=r"classifier: expected a function of the messages.*found 5"):
+        Router.from_models(MODELS, classifier=5)
+
+
 def test_a_pickled_router_keeps_both():
     router = Router.from_models(MODELS, config={"task_rules": RULES}, classifier=ticket)
     copy = pickle.loads(pickle.dumps(router))  # noqa: S301 (our own)

@@ -205,8 +205,8 @@ class AttemptPlan:
     sole: bool = False
     mid_stream: MidStream = "continue"
     joinable: bool = True
-    messages: Sequence[Message] = ()
-    emitted: str = ""
+    messages: Sequence[Message] = field(default=(), repr=False)
+    emitted: str = field(default="", repr=False)
     left_out: int = 0
     least_context: int = 0
     prompt_cut_to: int | None = None
@@ -216,7 +216,7 @@ class AttemptPlan:
     records: list[AttemptRecord] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     errors: list[tuple[str, BaseException]] = field(default_factory=list)
-    unusable: Any = None
+    unusable: Any = field(default=None, repr=False)
     _unusable_of: AttemptRecord | None = None
     _kinds: list[FailureKind] = field(default_factory=list)
     _queue: list[Choice] = field(default_factory=list)

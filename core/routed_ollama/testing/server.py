@@ -142,6 +142,9 @@ class OllamaServer:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.stop)
 
+    def __repr__(self) -> str:
+        return f"OllamaServer({self.url})"
+
     @property
     def url(self) -> str:
         """Base URL, without a trailing slash."""
