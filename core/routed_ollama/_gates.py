@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Final, NamedTuple
 
+from routed_ollama.priors.flags import likely_flags
+from routed_ollama.priors.names import profile_of
 from routed_ollama.types import NO_NEEDS, CircuitState, ModelInfo, Refusal, TaskCharacteristics
 
 ESTIMATE_SLACK: Final = 1.2
@@ -44,9 +46,9 @@ def standing_bar(info: ModelInfo, *, named: bool, too_large: bool = False) -> tu
     unnamed = (
         (info.remote, "remote", "runs in the cloud; name it to use it"),
         (
-            not info.flags_known and "embed" in info.name,
+            not info.flags_known and "mute" in profile_of(info.name, info.family, info.parameters).variants,
             "completion",
-            "looks like an embedding model; name it to use it",
+            "looks like a model that does not chat (it embeds, ranks or guards); name it to use it",
         ),
         (base, "completion", "is a base model without chat training; name it to use it"),
         (too_large, "memory", "is larger than this machine's memory; name it to use it"),
@@ -81,3 +83,42 @@ def needed(task: TaskCharacteristics) -> tuple[str, ...]:
 
 def lacking(info: ModelInfo, flags: Iterable[str]) -> str:
     return next((flag for flag in flags if flag not in info.flags), "")
+
+
+def doubtful(
+    views: Iterable[ModelView], flags: Sequence[str], asked_for: Container[str]
+) -> tuple[Iterable[ModelView], list[Refusal]]:
+    """Return the views that a request may go to, and the models refused for what their names do not say of them.
+
+    None is refused for its name where no other model is known, or likely, to support what is needed.
+
+    Args:
+        views: all of them.
+        flags: what is needed.
+        asked_for: names of models that a caller wants first, whatever is thought of them.
+    """
+    if not flags:
+        return views, []
+    views = list(views)
+    if all(view.info.flags_known for view in views) or not any(_likely(view, flags) for view in views):
+        return views, []
+    left, refused = [], []
+    for view in views:
+        info = view.info
+        if info.flags_known or view.barred is not None or info.name in asked_for:
+            left.append(view)
+        elif missing := next((flag for flag in flags if flag not in _guessed(info)), ""):
+            refused.append(Refusal(info.candidate, missing, f"is not known to support {missing}, as another model is"))
+        else:
+            left.append(view)
+    return left, refused
+
+
+def _likely(view: ModelView, flags: Sequence[str]) -> bool:
+    info = view.info
+    having = info.flags if info.flags_known else _guessed(info)
+    return view.barred is None and having.issuperset(flags)
+
+
+def _guessed(info: ModelInfo) -> frozenset[str]:
+    return likely_flags(info.name, family=info.family, parameters=info.parameters)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from routed_ollama.priors.names import Profile, profile_of
+from routed_ollama.priors.flags import likely_flags
+from routed_ollama.priors.names import profile_of
 from routed_ollama.types import Complexity, ModelInfo
 
 FADE: Final = 0.98
@@ -92,7 +93,7 @@ def decode_rate_by_name(info: ModelInfo) -> float:
         >>> rate["qwen3:30b-a3b"] > rate["gemma2"] > rate["llama3.3"]
         True
     """
-    return prior_decode_rate(0.0 if info.remote else _profile(info).active)
+    return prior_decode_rate(0.0 if info.remote else profile_of(info.name, info.family, info.parameters).active)
 
 
 def reasons_unasked(info: ModelInfo) -> bool:
@@ -102,11 +103,8 @@ def reasons_unasked(info: ModelInfo) -> bool:
         >>> reasons_unasked(ModelInfo("deepseek-r1:8b")), reasons_unasked(ModelInfo("llama3.1:8b"))
         (True, False)
     """
-    return "thinking" in info.flags or "thinking" in _profile(info).variants
-
-
-def _profile(info: ModelInfo) -> Profile:
-    return profile_of(info.name, info.family, info.parameters)
+    likely = likely_flags(info.name, family=info.family, parameters=info.parameters)
+    return "thinking" in info.flags or "thinking" in likely
 
 
 def prior_load_seconds(size: int) -> float:

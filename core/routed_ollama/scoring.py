@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from routed_ollama._exploring import tried
 from routed_ollama._frozen import FrozenDict
-from routed_ollama._gates import ESTIMATE_SLACK, HEALTH_GATES, ModelView, gate, lacking, needed, standing_bar
+from routed_ollama._gates import ESTIMATE_SLACK, HEALTH_GATES, ModelView, doubtful, gate, lacking, needed, standing_bar
 from routed_ollama._reasoning import ANSWERING, AS_ASKED, EXPLORED, PREFERRED, no_model_reason, sentence
 from routed_ollama._weights import weights_of
 from routed_ollama.catalog import folded
@@ -240,10 +240,10 @@ def score_models(
         >>> score_models(map(ModelView, infos), TaskCharacteristics(), ScoringSettings(), PerformanceHistory()).model
         'llama3.1:8b'
     """
-    refused: list[Refusal] = []
     resting: list[tuple[ModelView, Refusal]] = []
     able: list[ModelView] = []
     flags = needed(task)
+    views, refused = doubtful(views, flags, settings.first)
     tokens = task.prompt_tokens / ESTIMATE_SLACK
     for view in views:
         info, _, _, circuit, _, _, reachable, barred = view
