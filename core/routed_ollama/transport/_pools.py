@@ -1,13 +1,15 @@
 """Connection pools that are built when first needed: one for each scheme, and for async code one for each event loop.
 
 Building TLS settings costs tens of milliseconds, so plain HTTP never does; and a connection that was opened under one
-event loop cannot be used, or even closed, under another. A server that is being restarted is tried again for as long as
+event loop cannot be used, or even closed, under another. Where a loop tells nobody that it shuts down, no connection
+outlives its answer. A server that is being restarted is tried again for as long as
 the attempt's bounds say.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 import warnings
@@ -103,6 +105,8 @@ class LoopPooledTransport(httpx.AsyncBaseTransport):
     @staticmethod
     async def _sent(request: httpx.Request, pools: _LoopPools) -> httpx.Response:
         request.extensions = {"trace": apatient, **request.extensions}
+        if pools.unattended:
+            request.headers["Connection"] = "close"
         while True:
             try:
                 return await pools.of(request.url.scheme).handle_async_request(request)
@@ -153,6 +157,8 @@ class _LoopPools:
         self._build = build
         self._pools: dict[str, httpx.AsyncBaseTransport] = {}
         self._attendant: AsyncGenerator[None, None] | None = None
+        self.unattended = False
+        """Whether nobody is told when the loop shuts down."""
 
     def of(self, scheme: str) -> httpx.AsyncBaseTransport:
         pool = self._pools.get(scheme)
@@ -161,8 +167,15 @@ class _LoopPools:
         return pool
 
     async def attend(self) -> None:
-        """Be there when the loop shuts down: it then closes every async generator that is under way."""
-        if self._attendant is None:
+        """Be there when the loop shuts down: it then closes every async generator that is under way.
+
+        One that runs without the hooks by which it knows of them, as under `nest_asyncio`, does not; it often runs on
+        when ``asyncio.run`` returns, and is never closed.
+        """
+        if self._attendant is not None:
+            return
+        self.unattended = sys.get_asyncgen_hooks().firstiter is None
+        if not self.unattended:
             self._attendant = self._until_shutdown()
             await anext(self._attendant)
 
