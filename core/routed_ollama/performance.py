@@ -65,7 +65,7 @@ _WORTH_TELLING: Final = 0.05
 class _Rates(NamedTuple):
     """What a record comes down to for a prediction; worked out once after each observation."""
 
-    info: ModelInfo
+    digest: str
     decode: float
     prefill: float
     load: float
@@ -243,7 +243,7 @@ class PerformanceHistory:
         """
         candidate, task_type = info.candidate, task.task_type
         rates = self._rates.get(candidate)
-        if rates is None or rates.info is not info:  # its host may have told meanwhile what was guessed
+        if rates is None or rates.digest != info.digest:  # else what was guessed before its host told would stay
             rates = self._work_out(info)
         success, learnt, grounds = rates.by_task.get(task_type) or self._of_task(info, task_type, rates)
         output = task.output_tokens + (THOUGHTS[task.complexity] if rates.reasons and not task.needs.thinking else 0.0)
@@ -270,7 +270,7 @@ class PerformanceHistory:
         decode = self._decode_rate(record, info)
         success = record.overall.success
         rates = _Rates(
-            info,
+            info.digest,
             decode,
             record.prefill.per_second(max(PRIOR_PREFILL, decode * 3.0)),
             self.load_seconds(info),

@@ -57,7 +57,7 @@ def test_of_a_mixture_only_what_is_active_takes_time(mixture, dense):
 
 def test_a_server_that_says_the_size_is_believed_though_something_was_guessed_before():
     history = PerformanceHistory()
-    infos = [Catalog().guess("mine"), *(ModelInfo("mine", parameters=size) for size in (1.0, 70.0))]
+    infos = [Catalog().guess("mine"), *(ModelInfo("mine", digest=str(size), parameters=size) for size in (1.0, 70.0))]
     guessed, small, large = (history.predict(info, TASK, resident=True).seconds for info in infos)
     assert small < guessed < large
 
