@@ -5,10 +5,11 @@ Blocks only for what nothing is known of; everything else is asked off the reque
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, Final, Protocol
 
 from routed_ollama import _fork
@@ -20,7 +21,15 @@ from routed_ollama.config import RouterConfig
 from routed_ollama.contexts import SERVER_DEFAULT, ContextSizes
 from routed_ollama.conversations import Conversations
 from routed_ollama.fallback import MEANINGS, Attempt, FailureKind
-from routed_ollama.health import CircuitBoard, CircuitSettings, HealthMonitor, health_words
+from routed_ollama.health import (
+    CircuitBoard,
+    CircuitSettings,
+    HealthMonitor,
+    Looks,
+    health_words,
+    in_thread,
+    wait_for_enough,
+)
 from routed_ollama.performance import PerformanceHistory
 from routed_ollama.store import Store
 from routed_ollama.types import (
@@ -86,6 +95,7 @@ class Knowledge:
         self.circuit_listeners: list[Callable[[Candidate, CircuitState], None]] = []
         self.contexts = ContextSizes(self._context_grown)
         self.monitor = HealthMonitor(self._look, health.interval)
+        self._looks = Looks(self._look_at)
         self._config = config
         self.clock = clock
         self._warm = False
@@ -93,8 +103,8 @@ class Knowledge:
         self._looked_at = clock.monotonic() - config.health.refresh
         self._enough: tuple[object, Scope | None] = (None, None)
         self._digests: dict[Candidate, str] = {}
-        self._lost: set[str] = set()
-        """Hosts that could not be reached since they were last seen."""
+        self._lost: dict[str, float] = {}
+        """Hosts that could not be reached since they were last seen, and the monotonic seconds of when that was."""
         _fork.register(self)
 
     def close(self) -> None:
@@ -113,7 +123,7 @@ class Knowledge:
         """Hosts that must be asked before a decision: never heard of, or without a model that was named.
 
         And all of them while none is known to be there: one that has come back is to be seen at once, with the models
-        that it has now.
+        that it has now. But none that is being asked already where others can serve: it joins when it answers.
         """
         if self.offline:
             return []
@@ -130,6 +140,8 @@ class Knowledge:
             ask = [url for url in silent if not views[url].error]
         else:
             ask = [url for url in silent if self.circuits.allows(Candidate("", url))]
+        if known and self._looks.under_way(ask) and self._can_serve(scope):
+            ask = [url for url in ask if not self._looks.under_way([url])]
         if known and scope is not None and not self.views.of(scope):
             moment = self.clock.monotonic()
             ask += [url for url, view in views.items() if view.seen_at is not None and moment - view.seen_at > 1.0]
@@ -141,7 +153,7 @@ class Knowledge:
         if snapshot is not self._enough[0] or scope != self._enough[1]:
             if ask := self.unknown(scope):
                 self.warm_up()  # first, or what was true of a host long ago would hide what it says now
-                self.refresh(ask)
+                self._refresh_for(scope, ask)
             else:
                 self.warm_up()  # where no server is asked, names and a store are all there is
                 self._enough = (snapshot, scope)
@@ -151,6 +163,17 @@ class Knowledge:
             return
         if not self.monitor.running or self.clock.monotonic() - self._looked_at > self._config.health.refresh:
             self.monitor.poke()
+
+    async def aensure(self, scope: Scope | None) -> None:
+        """Async form of ``ensure``: what must be asked first is asked off the event loop."""
+        if self.unknown(scope):
+            await asyncio.wrap_future(in_thread(self.ensure, scope))
+        else:
+            self.ensure(scope)
+
+    def late(self) -> set[Future[None]]:
+        """Return the first looks at hosts that a request went on without; one that nobody can serve waits for them."""
+        return self._looks.under_way(url for url, view in self.catalog.views.items() if not view.seen_at)
 
     def warm_up(self) -> None:
         """Learn what earlier processes left in the store; does nothing the second time."""
@@ -165,21 +188,32 @@ class Knowledge:
             self._warm = True
 
     def refresh(self, urls: Sequence[str]) -> None:
-        """Ask hosts what they have and hold in memory, all at once, and wait for the answers. Never raises."""
-        if not urls:
-            return
+        """Ask hosts what they have and hold in memory, all at once, and wait for the answers of all of them."""
         self._looked_at = self.clock.monotonic()
-        with ThreadPoolExecutor(len(urls), thread_name_prefix="routed-ollama-look") as pool:
-            for url, view in zip(urls, pool.map(self.catalog.refresh, urls), strict=True):
-                self._note_host(url, view)
+        for look in self._looks.begin(urls).values():
+            look.result()
 
-    def _note_host(self, url: str, view: HostView) -> None:
-        host = Candidate("", url)
+    def _refresh_for(self, scope: Scope | None, urls: Sequence[str]) -> None:
+        """Ask hosts for a request, which goes on when it can be served; who answers later joins then."""
+        self._looked_at = self.clock.monotonic()
+        given_up = {url for url in urls if not self.circuits.allows(Candidate("", url))}
+        for url in wait_for_enough(self._looks.begin(urls), lambda: self._can_serve(scope), given_up):
+            self.catalog.note_silent(url)
+
+    def _can_serve(self, scope: Scope | None) -> bool:
+        """Whether a host that is there has a model of a scope which can chat."""
+        there = (view for view in self.views.of(scope) if view.resident is not None and view.reachable)
+        return any(view.barred is None and view.info.host not in self._lost for view in there)
+
+    def _look_at(self, url: str) -> None:
+        """Ask a host what it has and take that in. Never raises for what the host does."""
+        began = self.clock.monotonic()
+        view = self.catalog.refresh(url)
         if view.error:
-            self.circuits.failure(host)
-        else:
-            self.circuits.success(host)
-            self._lost.discard(url)
+            self.circuits.failure(Candidate("", url))
+        elif self._lost.get(url, began) <= began:  # else it was lost after it had said this
+            self.circuits.success(Candidate("", url))
+            self._lost.pop(url, None)
             if self._config.routing.learn:
                 self._note_digests(view)
 
@@ -217,7 +251,7 @@ class Knowledge:
         kind = _kind(outcome.failure)
         if outcome.kind is OutcomeKind.OK:
             self.circuits.success(candidate)
-            self._lost.discard(outcome.host)
+            self._lost.pop(outcome.host, None)
             for info in self.catalog.find(outcome.model, [outcome.host]):
                 self.catalog.note_used(info)
                 if self._config.routing.learn:
@@ -233,7 +267,7 @@ class Knowledge:
     def _blame(self, candidate: Candidate, kind: FailureKind) -> None:
         meaning = MEANINGS[kind]
         if meaning.blames_host:
-            self._lost.add(candidate.host)
+            self._lost[candidate.host] = self.clock.monotonic()
             self._enough = (None, None)
             self.circuits.failure(Candidate("", candidate.host))
         elif not meaning.unwell:

@@ -177,6 +177,13 @@ class Catalog:
         if view is not None and info.name in view.models:
             self._put(info.host, replace(view, models={k: v for k, v in view.models.items() if k != info.name}))
 
+    def note_silent(self, url: str) -> None:
+        """Note that a host never heard of keeps a request waiting; it counts as unreachable until it answers."""
+        with self._lock:
+            view = self._views[url]
+            if view.seen_at is None and not view.error:
+                self._put(url, replace(view, error=f"{url} has not answered yet"))
+
     def _put(self, url: str, view: HostView) -> None:
         with self._lock:
             self._views = {**self._views, url: view}
@@ -186,13 +193,15 @@ class Catalog:
 
         What a server says of a model is asked once per digest, and believed of its own models alone.
         """
-        host = self._hosts[url]
+        host, began = self._hosts[url], self._clock()
         try:
             tags = host.tags()
             resident = {entry.model: entry for entry in host.resident()}
             shows = self._show_all(host, tags)
         except RoutedOllamaError as error:
-            view = replace(self._views[url], error=str(error))
+            view = self._views[url]
+            if view.seen_at is None or view.seen_at <= began:  # else it has answered a later question
+                view = replace(view, error=str(error))
         else:
             models = {
                 entry["name"]: self._judged(model_info(entry, shows.get(_key(url, entry)), url)) for entry in tags

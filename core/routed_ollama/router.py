@@ -10,6 +10,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +27,7 @@ from routed_ollama.catalog import Catalog, with_tag
 from routed_ollama.clients import ClientSettings
 from routed_ollama.config import RouterConfig, default_host, normalize_host
 from routed_ollama.conversations import Conversations
+from routed_ollama.errors import HostUnreachableError, NoModelError
 from routed_ollama.fallback import AttemptPlan, FailureKind
 from routed_ollama.hints import checked_task_type
 from routed_ollama.ollama_api import OllamaHost
@@ -194,16 +196,27 @@ class Router(Telling):
         """
         scope = self._models if scope is None else scope
         self._known.ensure(scope)
-        return self._decide(messages, scope, hints_of(hints))
+        given, late = hints_of(hints), self._known.late()
+        try:
+            return self._decide(messages, scope, given)
+        except (NoModelError, HostUnreachableError):
+            if not late:
+                raise
+        wait(late)  # they may have the model that can
+        return self._decide(messages, scope, given)
 
     async def aplan(self, messages: Sequence[Message], *, scope: Scope | None = None, **hints: Any) -> AttemptPlan:
         """Async form of ``plan``: what must be asked of a server first is asked off the event loop."""
         scope = self._models if scope is None else scope
-        if self._known.unknown(scope):
-            await asyncio.to_thread(self._known.ensure, scope)
-        else:
-            self._known.ensure(scope)
-        return self._decide(messages, scope, hints_of(hints))
+        await self._known.aensure(scope)
+        given, late = hints_of(hints), self._known.late()
+        try:
+            return self._decide(messages, scope, given)
+        except (NoModelError, HostUnreachableError):
+            if not late:
+                raise
+        await asyncio.gather(*map(asyncio.wrap_future, late), return_exceptions=True)
+        return self._decide(messages, scope, given)
 
     def _decide(self, messages: Sequence[Message], scope: Scope | None, hints: Hints) -> AttemptPlan:
         return decide(self._known, self.config, messages, scope, hints, timeouts=self.timeouts, own=self._own_types)
