@@ -295,12 +295,13 @@ def test_a_store_writes_where_it_was_told_and_nowhere_else(kind: str, elsewhere:
 def test_a_path_that_can_be_none_is_an_error_of_configuration_or_worked_around(
     kind: str, elsewhere: Path, recwarn
 ) -> None:
-    if kind == "NUL":
-        with pytest.raises(ConfigurationError, match="is no path"):
-            open_store("a\0b.db")
+    errors = {"NUL": ("a\0b.db", "is no path"), "a folder": (str(elsewhere), "is a folder")}
+    if kind in errors:
+        spec, words = errors[kind]
+        with pytest.raises(ConfigurationError, match=words):
+            open_store(spec)
         return
-    spec = {"too long": "x" * 5_000, "a folder": str(elsewhere)}[kind]
-    with OllamaServer([MODEL]) as server, Router(base_url=server.url, store=spec) as router:
+    with OllamaServer([MODEL]) as server, Router(base_url=server.url, store="x" * 5_000) as router:
         assert router.recommend_model("Hello").model == MODEL
         router.record_performance(MODEL, response_time=1.0)
         assert router.performance()[MODEL].total_requests == 1

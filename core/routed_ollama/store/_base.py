@@ -128,10 +128,14 @@ def decode_state(text: str | None) -> dict[str, Any] | None:
 
 
 def say_once(key: str, message: str) -> None:
-    """Warn, once in this process for a key. Where warnings are errors it is logged: a store does not raise."""
-    if key in _said:
-        return
-    _said.add(key)
+    """Warn, once in this process for a key."""
+    if key not in _said:
+        _said.add(key)
+        say(message)
+
+
+def say(message: str) -> None:
+    """Warn. Where warnings are errors it is logged: a store does not raise."""
     try:
         warnings.warn(message, RoutedOllamaWarning, stacklevel=2)
     except RoutedOllamaWarning:

@@ -9,6 +9,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterable
+from contextlib import closing, suppress
 from dataclasses import fields
 from enum import Enum, auto
 from functools import partial
@@ -25,15 +26,18 @@ from routed_ollama.store._base import (
     decode_state,
     encode_state,
 )
+from routed_ollama.store._kind import ForeignError, NotOursError, no_file, stranger
 from routed_ollama.store._migrations import CREATE_LOG, LOG, MIGRATIONS
-from routed_ollama.store._place import damaged, inode, private, set_aside, signature
+from routed_ollama.store._place import damaged, inode, keep_private, made, set_aside, signature
 from routed_ollama.types import Outcome, OutcomeKind, TaskType
 
 __all__ = [
     "ERRORS",
+    "NotOursError",
     "Trouble",
     "connect",
     "diagnose",
+    "objection",
     "read_outcomes",
     "read_state",
     "set_aside",
@@ -85,10 +89,6 @@ _TEXT = partial(str, encoding="utf-8", errors="replace")
 """Reads text that a failing disk made unreadable, too: SQLite itself does not notice, and the rest is still good."""
 
 
-class NotOursError(Exception):
-    """The file is a sound database that is to be left alone."""
-
-
 class MovedError(Exception):
     """The file was removed or replaced after it was opened, so nothing must be written to what was opened."""
 
@@ -128,15 +128,18 @@ def connect(path: Path, busy: float) -> Connection:
         busy: seconds to wait for other processes' locks.
 
     Raises:
-        NotOursError: another program's database, or one written by a newer version.
+        NotOursError: no file, another program's database, or one written by a newer version. It was not changed.
         sqlite3.Error, OSError: see `diagnose`.
     """
-    number = private(path)
+    status = made(path)
+    if what := no_file(status):
+        raise ForeignError(what)
     connection = sqlite3.connect(path, timeout=busy, isolation_level=None, factory=Connection)
-    connection.path, connection.inode = path, number
+    connection.path, connection.inode = path, status.st_ino
     connection.text_factory = _TEXT
     try:
         missing = _missing_migrations(connection)
+        keep_private(path, status)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         if missing:
@@ -148,15 +151,37 @@ def connect(path: Path, busy: float) -> Connection:
 
 
 def _missing_migrations(connection: sqlite3.Connection) -> list[int]:
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if LOG not in tables:
-        if tables:
-            raise NotOursError("is a database of another program")
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if LOG not in names:
+        marks = (
+            "application_id",
+            "user_version",
+        )  # with which programs mark their own: one without tables is theirs, too
+        if names or any(connection.execute(f"PRAGMA {mark}").fetchone()[0] for mark in marks):
+            raise ForeignError("is a database of another program")
         return list(MIGRATIONS)
     applied = {number for (number,) in connection.execute(f"SELECT number FROM {LOG}")}  # noqa: S608 (a constant)
     if unknown := applied - MIGRATIONS.keys():
         raise NotOursError(f"was written by a newer version of routed-ollama (its migration {max(unknown)} is unknown)")
     return [number for number in MIGRATIONS if number not in applied]
+
+
+def objection(path: Path) -> str | None:
+    """Return what a file is in words, where it is certain that it is no history; it is only read.
+
+    Who may only read leaves an empty log beside it; who may write takes it away, but would write what a log holds.
+    """
+    mode = "ro" if any(path.with_name(path.name + part).exists() for part in ("-wal", "-journal")) else "rw"
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=0.0)) as connection:
+            connection.text_factory = _TEXT
+            _missing_migrations(connection)
+    except ForeignError as error:
+        return str(error)
+    except (*ERRORS, OSError) as error:
+        with suppress(OSError):
+            return stranger(path) if damaged(error) else None
+    return None
 
 
 def _migrate(connection: Connection) -> None:

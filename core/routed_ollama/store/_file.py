@@ -10,14 +10,15 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from routed_ollama import _fork
-from routed_ollama.store._base import Change, Merge, decode_state, say_once
+from routed_ollama.store._base import Change, Judged, Merge, Recorded, Saved, decode_state, say, say_once
+from routed_ollama.store._kind import no_file
 from routed_ollama.store._memory import MemoryStore
 from routed_ollama.types import Outcome
 
@@ -44,6 +45,8 @@ _RETRY = 60.0
 
 _KEPT = 10_000
 """Changes kept for the time when the file can be used again; at about 1 KB each, 10 MB."""
+
+_NAMES: Final = {Recorded: "outcome", Judged: "judgement", Saved: "state"}
 
 _LOG = logging.getLogger("routed_ollama")
 
@@ -83,6 +86,12 @@ class HistoryFile:
         self._retry_at = 0.0
         self._until_forgetting = 0
         self._kept: deque[Change] = deque(maxlen=_KEPT)
+        self._why = ""
+        """What was wrong with the file when it was last tried; empty when nothing was."""
+        self._passes = False
+        """Whether that is a lock, which others let go of."""
+        self._told = 0
+        """How many changes were said to be lost."""
         self._seen: dict[str, tuple[Signature, str | None]] = {}
         self._turn = threading.RLock()
         self._held = False
@@ -101,7 +110,8 @@ class HistoryFile:
             _database().write(connection, changes, self._clock(), limits)
 
         def to_memory(memory: MemoryStore) -> None:
-            self._kept.extend(changes)
+            with self._turn:
+                self._kept.extend(changes)
             for change in changes:
                 memory.apply(change)
 
@@ -149,6 +159,36 @@ class HistoryFile:
 
         return self._use(in_file, lambda memory: memory.update_state(key, merge))
 
+    def objection(self) -> str | None:
+        """Return what is there in words, where it is certain that it is no history; nothing is made or changed."""
+        try:
+            status = self.path.stat()
+        except (OSError, ValueError):
+            return None
+        if (what := no_file(status)) or not status.st_size or self.path in _ghosts:
+            return what
+        with self._opening():
+            found: str | None = _database().objection(self.path)
+            return found
+
+    def leave(self, unwritten: Sequence[Change]) -> None:
+        """Try a last time to write what memory kept for the file, and say what is lost with the process.
+
+        Args:
+            unwritten: changes that came too late to be written.
+        """
+        if self._kept and self._retry_at < float("inf"):
+            self._retry_at = 0.0
+            self._return()
+        lost = [*(self._kept if self._passes else ()), *unwritten]
+        told, self._told = self._told, len(lost)
+        if len(lost) > told:
+            say(
+                f"The history in {self.path} lacks {_counted(lost)}, which could not be written "
+                f"({self._why or 'the disk is slow'}) and will be lost when this process ends."
+                f"{' See what keeps the file locked: another program, or a backup.' if self._passes else ''}"
+            )
+
     def _use(self, file: Callable[[Connection], _T], memory: Callable[[MemoryStore], _T]) -> _T:
         """Do something with the file, mending it where that is possible; otherwise with memory."""
         give_up_at = time.monotonic() + self._patience
@@ -166,16 +206,24 @@ class HistoryFile:
                 self._recover(trouble, error, last=tries[trouble] >= _TRIES, late=time.monotonic() >= give_up_at)
 
     def _once(self, file: Callable[[Connection], _T]) -> _T:
+        with self._opening(), closing(_database().connect(self.path, min(_SLICE, self._patience / 2))) as connection:
+            done = file(connection)
+        self._why, self._passes = "", False
+        return done
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Have the file open, which no fork comes into the midst of."""
         with self._turn:
             self._open += 1
             try:
-                with closing(_database().connect(self.path, min(_SLICE, self._patience / 2))) as connection:
-                    return file(connection)
+                yield
             finally:
                 self._open -= 1
 
     def _recover(self, trouble: object, error: Exception, *, last: bool, late: bool) -> None:
         kinds = _database().Trouble
+        self._why, self._passes = str(error), trouble is kinds.BUSY
         if trouble is kinds.DAMAGED and not last:
             self._set_aside()
         elif (trouble is kinds.BUSY and not late) or (trouble is kinds.UNUSABLE and not last):
@@ -185,14 +233,13 @@ class HistoryFile:
 
     def _set_aside(self) -> None:
         try:
-            with self._turn:
-                self._open += 1
-                try:
-                    aside = _database().set_aside(self.path)
-                finally:
-                    self._open -= 1
+            with self._opening():
+                aside = _database().set_aside(self.path)
         except OSError as error:
             self._give_up(f"is damaged and cannot be renamed: {error}")
+            return
+        except _database().NotOursError as error:
+            self._give_up(str(error))
             return
         except _database().ERRORS:
             return  # another process is at it
@@ -209,22 +256,24 @@ class HistoryFile:
         say_once(
             f"memory {self.path}",
             f"History cannot be kept in {self.path} ({why}), so this process keeps it in memory "
-            f"{'until it ends' if for_good else 'until that is possible again'}. "
+            f"{'until it ends' if for_good else 'until that is possible again, or it ends'}. "
             "Make the file usable, or name another with store=, or store='memory' to be content with that.",
         )
 
     def _return(self) -> None:
         """See whether a file that was given up can be used again, and write what memory kept for it."""
-        if self.memory is None or time.monotonic() < self._retry_at:
-            return
-        try:
-            self._once(lambda connection: _database().write(connection, tuple(self._kept), self._clock()))
-        except (*_database().ERRORS, OSError):
-            self._retry_at = time.monotonic() + self._retry
-        else:
-            self._kept.clear()
-            self.memory = None
-            _LOG.info("History is kept in %s again.", self.path)
+        with self._turn:
+            if (self.memory is None and not self._kept) or time.monotonic() < self._retry_at:
+                return
+            try:
+                self._once(lambda connection: _database().write(connection, tuple(self._kept), self._clock()))
+            except (*_database().ERRORS, OSError) as error:
+                self._why = str(error)
+                self._retry_at = time.monotonic() + self._retry
+            else:
+                self._kept.clear()
+                self.memory = None
+                _LOG.info("History is kept in %s again.", self.path)
 
     def before_fork(self, timeout: float) -> None:
         """Let nobody have the file open."""
@@ -242,6 +291,13 @@ class HistoryFile:
         if self._open:
             self._open = 0
             _ghosts.add(self.path)
+
+
+def _counted(changes: Sequence[Change]) -> str:
+    """Return how many changes there are of each kind, in words."""
+    counts = Counter(_NAMES[type(change)] for change in changes)
+    words = [f"{count:,} {name}{'s' if count > 1 else ''}" for name, count in counts.items()]
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _database() -> ModuleType:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from routed_ollama.store._kind import NotOursError, stranger
+
 _PARTS = ("-wal", "-shm", "")
 """SQLite's log and index, and the file itself last: a new one must not meet the old one's log."""
 
@@ -28,30 +30,28 @@ Signature = tuple[tuple[int, int, int], ...]
 """Inode, time of change and size of the file and its log."""
 
 
-def private(path: Path) -> int:
-    """See that the file is there and that only its user may read it, whatever the umask.
-
-    ``-wal`` and ``-shm`` take their mode from the file.
-
-    Returns:
-        The file's inode.
+def made(path: Path) -> os.stat_result:
+    """See that something is there, by making a file that only its user may read, whatever the umask.
 
     Raises:
         OSError: it cannot be made.
     """
     try:
-        status = path.stat()
+        return path.stat()
     except FileNotFoundError:
         _make_folder(path.parent)
         with suppress(FileExistsError):  # another was quicker
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             path.chmod(0o600)  # a umask may have taken away even that
-        status = path.stat()
-    if os.name == "posix" and stat.S_ISREG(status.st_mode) and status.st_mode & _OTHERS:
+        return path.stat()
+
+
+def keep_private(path: Path, status: os.stat_result) -> None:
+    """See that only its user may read a file that is ours; ``-wal`` and ``-shm`` take their mode from it."""
+    if os.name == "posix" and status.st_mode & _OTHERS:
         for part in _PARTS:
             with suppress(OSError):  # not there, or not ours
                 _with_suffix(path, part).chmod(0o600)
-    return status.st_ino
 
 
 def _make_folder(folder: Path) -> None:
@@ -88,18 +88,24 @@ def signature(path: Path) -> Signature | None:
 
 
 def set_aside(path: Path) -> Path | None:
-    """Rename a damaged file, with its ``-wal`` and ``-shm``, so that a new one can be begun. Nothing is deleted.
+    """Rename a damaged history, with its ``-wal`` and ``-shm``, so that a new one can be begun. Nothing is deleted.
 
     Returns:
         The new name; ``None`` when the file is sound after all, or another process was quicker.
 
     Raises:
+        NotOursError: it is no history; nothing was done to it, and nothing put beside it.
         OSError: it cannot be renamed.
         sqlite3.Error: another process is mending it, and does not come to an end.
     """
+    if not path.exists() or _is_sound(path):
+        return None
+    if (what := _stranger(path)) is not None:
+        raise NotOursError(what)
     with _alone(path):
         if not path.exists() or _is_sound(path):
             return None
+        keep_private(path, path.stat())
         aside = _unused_name(path)
         for part in _PARTS:
             with suppress(FileNotFoundError):  # SQLite removes its log and index when nobody needs them
@@ -107,11 +113,18 @@ def set_aside(path: Path) -> Path | None:
         return aside
 
 
+def _stranger(path: Path) -> str | None:
+    try:
+        return stranger(path)
+    except FileNotFoundError:  # another process has just set it aside
+        return None
+
+
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Keep other processes from mending at the same time, by a lock that ends with its process: SQLite's own."""
     lock = _with_suffix(path, ".lock")
-    private(lock)
+    made(lock)
     with closing(sqlite3.connect(lock, timeout=_MENDING_SECONDS, isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         yield

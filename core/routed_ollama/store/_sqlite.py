@@ -23,8 +23,9 @@ from routed_ollama.store._file import HistoryFile
 from routed_ollama.store._writer import EXIT_SECONDS, Writer
 from routed_ollama.types import Outcome
 
-_PATIENCE = 10.0
-"""Seconds another process may keep the file locked before memory is used."""
+_PATIENCE = 5.0
+"""Seconds another process may keep the file locked before memory is used: what `sqlite3` itself waits unless told
+otherwise. A batch is written in milliseconds; what holds a lock for longer is no store of ours, and has no set end."""
 
 _CATCH_UP = 2.0
 """Seconds a reader waits for what is still queued."""
@@ -33,12 +34,13 @@ _CATCH_UP = 2.0
 class SQLiteStore:
     """History in a file that several processes may share.
 
-    Nothing is opened before it is first used. A damaged file is set aside under another name with a warning, and a new
-    one begun. One that cannot be used (read-only, locked for long, of a newer version, of another program) is left
-    alone with a warning, and memory used instead; the file is tried again each minute. A copy, or one that went through
-    pickle, opens the same file, and so does a forked process.
+    Nothing is opened before it is first used. A damaged history is set aside under another name with a warning, and a
+    new one begun. What cannot be used (read-only, locked for long, of a newer version, of another program, no database)
+    is left alone with a warning, and memory used instead; the file is tried again each minute, and when the store is
+    closed. A copy, or one that went through pickle, opens the same file, and so does a forked process.
 
-    A process that is killed loses what it recorded in the last quarter of a second, and nothing else.
+    A process that is killed loses what it recorded in the last quarter of a second, and nothing else. One that ends
+    while another keeps the file locked says what it could not write.
 
     Args:
         path: the file; its folder is made.
@@ -73,7 +75,7 @@ class SQLiteStore:
             "clock": clock,
         }
         self._file = HistoryFile(Path(path).absolute(), **self._options)
-        self._writer = Writer(self._file.write)
+        self._writer = Writer(self._file.write, ended=self._file.leave)
         weakref.finalize(self, self._writer.close, EXIT_SECONDS)  # when it is collected, or at the latest at exit
 
     def __repr__(self) -> str:
@@ -86,6 +88,13 @@ class SQLiteStore:
     def persistent(self) -> bool:
         """Whether the file is used, as far as is known: it is opened when first needed."""
         return self._file.memory is None
+
+    def objection(self) -> str | None:
+        """Return what is at the path, in words, where it is certain that it is no history.
+
+        Nothing is made or changed. A store that is used all the same leaves the file alone and keeps to memory.
+        """
+        return self._file.objection()
 
     @property
     def location(self) -> str:
@@ -131,5 +140,8 @@ class SQLiteStore:
         return self._writer.flush(timeout)
 
     def close(self) -> None:
-        """Flush and end the thread. A store that is used again starts it again."""
+        """Flush and end the thread; another process's lock is waited for ``patience`` seconds at most.
+
+        What could not be written is said in a `RoutedOllamaWarning`. A store that is used again starts it again.
+        """
         self._writer.close(FLUSH_SECONDS)

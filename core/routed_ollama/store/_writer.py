@@ -42,6 +42,7 @@ class Writer:
         linger: seconds in which further changes join a batch.
         idle: seconds without a change after which the thread ends.
         capacity: changes that may wait.
+        ended: is told, whenever the writer is closed, which changes came too late to be written.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Writer:
         linger: float = _LINGER,
         idle: float = _IDLE,
         capacity: int = _CAPACITY,
+        ended: Callable[[Sequence[Change]], None] = lambda unwritten: None,  # noqa: ARG005 (nobody wants to know)
     ) -> None:
         self._write = write
         self._linger = linger
         self._idle = idle
         self._capacity = capacity
+        self._ended = ended
         self._held = False
         self._reset()
         _fork.register(self)
@@ -63,6 +66,7 @@ class Writer:
     def _reset(self) -> None:
         self._changed = threading.Condition()
         self._queue: deque[Change] = deque()
+        self._batch: Sequence[Change] = ()
         self._added = 0
         self._settled = 0  # written or given up
         self._hurried = 0  # how many wait in flush
@@ -114,8 +118,13 @@ class Writer:
             rest = self._take() if thread is None else []
         if rest:  # an interpreter that is going down starts no thread any more
             self._write_batch(rest)
-        if thread is not None and thread is not threading.current_thread():
+        if thread is threading.current_thread():
+            return  # a finalizer that happens to run here: the thread goes on, and writes the rest
+        if thread is not None:
             thread.join(None if timeout is None else max(timeout - (time.monotonic() - begun), 0.0))
+        with self._changed:
+            unwritten = [*self._batch, *self._queue]
+        self._ended(unwritten)
 
     def _start(self) -> None:
         if not self._ends_well:
@@ -140,6 +149,7 @@ class Writer:
             _LOG.exception("a part of the history could not be written")
         with self._changed:
             self._settled += len(batch)
+            self._batch = ()
             self._changed.notify_all()
 
     def _next_batch(self) -> list[Change]:
@@ -153,7 +163,7 @@ class Writer:
             return self._take()
 
     def _take(self) -> list[Change]:
-        batch = list(self._queue)
+        batch = self._batch = list(self._queue)
         self._queue.clear()
         return batch
 
