@@ -133,6 +133,7 @@ def test_another_programs_database_gets_no_tables_of_ours(path: Path, statement:
     before = path.read_bytes()
     with pytest.raises(ConfigurationError, match="is a database of another program"):
         open_store(path)
+    assert os.listdir(path.parent) == [path.name]  # noqa: PTH208 (nothing beside it)
     with told() as warned:
         store = SQLiteStore(path)  # who makes one by hand is warned
         store.record(outcome(1))
@@ -234,6 +235,7 @@ def zeroed(path: Path, size: int) -> None:
 def test_a_history_that_a_crash_damaged_is_set_aside_and_begun_anew(path: Path, harm: Any, size: int) -> None:
     history(path)
     harm(path, size)
+    path.chmod(0o644)
     left = path.read_bytes()
     with told() as warned:
         store = open_store(path)
