@@ -39,7 +39,6 @@ from routed_ollama.types import (
     ModelInfo,
     Outcome,
     OutcomeKind,
-    TaskCharacteristics,
 )
 
 _WARM_START = 5_000
@@ -214,6 +213,8 @@ class Knowledge:
         elif self._lost.get(url, began) <= began:  # else it was lost after it had said this
             self.circuits.success(Candidate("", url))
             self._lost.pop(url, None)
+            for name, residency in view.resident.items():
+                self.contexts.note_allocated(Candidate(name, url), residency.context_length)
             if self._config.routing.learn:
                 self._note_digests(view)
 
@@ -232,12 +233,11 @@ class Knowledge:
     def context_window(self, candidate: Candidate) -> int:
         """Return how many tokens a model takes without being loaded anew, as of the last look.
 
-        That is what it was grown to, else what it was loaded with, else what Ollama gives it by default.
+        That is what it was grown to, else what it was loaded with, else what its server was last seen to give it by
+        default, else what Ollama does.
         """
         for info in self.catalog.find(candidate.model, [candidate.host]):
-            grown = self.contexts.for_request(info, TaskCharacteristics(output_tokens=0), allocated=0)
-            window = grown or self.catalog.allocated_context(info) or SERVER_DEFAULT
-            return min(window, info.context_length or window)
+            return self.contexts.window(info, allocated=self.catalog.allocated_context(info))
         return SERVER_DEFAULT
 
     def record(self, outcome: Outcome) -> None:
@@ -333,6 +333,8 @@ class Knowledge:
         self.waits.settled(attempt.allowance.bounds, attempt.kind)
         if attempt.kind is None:
             self.contexts.note_answered(attempt.candidate, attempt.allowance.num_ctx)
+            # The last look may have been while it answered; the next may be when it was asked for that by number.
+            self.contexts.note_allocated(attempt.candidate, self.catalog.allocated_context(attempt.info))
         if attempt.kind is not None and not MEANINGS[attempt.kind].blames_model:
             self.circuits.release(attempt.candidate)
 
