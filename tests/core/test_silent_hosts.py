@@ -36,6 +36,7 @@ HELLO = [Message("user", "hello")]
 QUIET = {"health": {"interval": 0}}
 PATIENCE = 30.0
 """Seconds that a test waits for what must come, on however slow a machine."""
+FOR_EVER = 3600.0
 
 
 class Late:
@@ -53,7 +54,7 @@ class Late:
 
     def _wait(self, handler: Any) -> None:
         self.asked.set()
-        self._server.release.wait(PATIENCE)
+        self._server.release.wait(FOR_EVER)
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(self._tags)))
         handler.end_headers()
@@ -73,8 +74,8 @@ class Late:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     """A silent server is given up by nobody, so that only what does not wait for it goes on."""
-    monkeypatch.setattr("routed_ollama.ollama_api._READ_SECONDS", PATIENCE)
-    monkeypatch.setattr("routed_ollama.ollama_api._SECONDS", PATIENCE)
+    monkeypatch.setattr("routed_ollama.ollama_api._READ_SECONDS", FOR_EVER)
+    monkeypatch.setattr("routed_ollama.ollama_api._SECONDS", FOR_EVER)
 
 
 @pytest.fixture
@@ -135,8 +136,9 @@ async def test_the_first_request_goes_on_without_it_and_it_joins_when_it_answers
     server.wait_until(lambda: looking() == before)
 
 
-def test_a_model_that_is_named_is_not_looked_for_where_nobody_answers_yet(server, late, make):
-    found = make(server.url, late.url).plan(HELLO, scope=["llama3.1:8b"])
+def test_no_request_is_sent_to_it_while_another_can_answer(server, late, make):
+    scope = [Candidate("llama3.1:8b", late.url), Candidate("llama3.1:8b", server.url)]
+    found = make(server.url, late.url).plan(HELLO, scope=scope)
     assert [choice.info.host for choice in found.choices] == [server.url]
 
 
@@ -196,7 +198,7 @@ def test_one_that_is_known_to_be_dead_costs_no_request_anything(server, wrong_se
     for _ in range(3):
         router.plan(HELLO)
     assert silent.looks == 1
-    monkeypatch.setattr(_looks, "GRACE_SECONDS", 10 * PATIENCE)
+    monkeypatch.setattr(_looks, "GRACE_SECONDS", FOR_EVER)
     clock.advance(2.0)
     with pytest.raises(ModelNotInstalledError):
         router.plan(HELLO, scope=[Candidate("mistral:7b", server.url)])
@@ -207,8 +209,8 @@ def test_one_that_another_process_found_dead_is_not_waited_for(server, late, mak
         monkeypatch.setattr("routed_ollama.ollama_api._READ_SECONDS", 0.05)
         with pytest.raises(HostUnreachableError):
             earlier.plan(HELLO)
-    monkeypatch.setattr("routed_ollama.ollama_api._READ_SECONDS", PATIENCE)
-    monkeypatch.setattr(_looks, "GRACE_SECONDS", 10 * PATIENCE)
+    monkeypatch.setattr("routed_ollama.ollama_api._READ_SECONDS", FOR_EVER)
+    monkeypatch.setattr(_looks, "GRACE_SECONDS", FOR_EVER)
     router = make(server.url, late.url, store=tmp_path / "kept.db")
     assert router.plan(HELLO).recommendation.model == "llama3.1:8b"
     assert late.silent
@@ -295,7 +297,7 @@ def test_a_forked_process_does_not_think_that_it_is_looking(late):
 
 # --- the end of a program ---------------------------------------------------------------------------------------------
 
-FOR_EVER = """
+BEGINNING = """
 import asyncio, sys
 from routed_ollama import Message, Router, ollama_api
 ollama_api._READ_SECONDS = ollama_api._SECONDS = 3600.0
@@ -311,7 +313,7 @@ STOPPED = {
 
 def program(script: str, *urls: str) -> subprocess.Popen[str]:
     options = ["-X", "dev", "-W", "ignore", "-W", "error::ResourceWarning"]
-    command = [sys.executable, *options, "-c", FOR_EVER + script, *urls]
+    command = [sys.executable, *options, "-c", BEGINNING + script, *urls]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603 (ourselves)
 
 
