@@ -256,7 +256,7 @@ class ModelPerformance:
     """Seconds, over the answers that succeeded."""
     tokens_per_second: float = 0.0
     success_rate: float = 0.0
-    """0..1; cancelled attempts do not count."""
+    """0..1; cancelled attempts do not count; 1 where a model was only judged."""
     quality_score: float = 0.0
     """0 to 10; 0 when no answer was judged."""
     total_requests: int = 0
