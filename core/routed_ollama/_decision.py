@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -151,6 +151,8 @@ def decide(
     known.views.tell_missing()
     if config.routing.learn:
         known.history.asked(ranking)
+    waiting = {url for url, view in known.catalog.views.items() if view.seen_at is None}
+    again = partial(decide, known, config, messages, scope, hints, timeouts=timeouts, own=own)
     alone = len(known.catalog.hosts) == 1 or len({s.candidate.host for s in ranking.scores}) == 1
     return AttemptPlan(
         [Choice(s.info, resident[s.candidate] if resident else s.resident) for s in ranking.scores if s.info],
@@ -160,6 +162,7 @@ def decide(
         allow=lambda choice, least: _allow(
             known, choice, task, hints.timeouts or timeouts, max(hints.context, least), alone=alone
         ),
+        more=partial(_late, known, waiting, again) if waiting else tuple,
         on_start=known.started,
         on_settled=partial(known.settled, session=session) if session else known.settled,
         max_attempts=hints.max_attempts or config.fallback.max_attempts,
@@ -168,6 +171,13 @@ def decide(
         joinable=hints.joinable,
         messages=messages,
     )
+
+
+def _late(known: Knowledge, waiting: set[str], again: Callable[[], AttemptPlan]) -> Sequence[Choice]:
+    """Return the models of those hosts that have answered since, best first."""
+    views = known.catalog.views
+    joined = {url for url in waiting if views[url].seen_at is not None}
+    return [choice for choice in again().choices if choice.info.host in joined] if joined else ()
 
 
 def _settings(config: RouterConfig, hints: Hints, preferred: str | None, first: Sequence[str]) -> ScoringSettings:

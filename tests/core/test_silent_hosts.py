@@ -136,6 +136,34 @@ async def test_the_first_request_goes_on_without_it_and_it_joins_when_it_answers
     server.wait_until(lambda: looking() == before)
 
 
+@both_ways
+async def test_what_answers_by_the_time_all_others_have_failed_is_asked_as_well(server, late, make, way):
+    """It was only slow: nobody's request fails for that."""
+    router = make(server.url, late.url)
+    plan = router.plan(HELLO) if way == "sync" else await router.aplan(HELLO)
+    asked = []
+    for attempt in plan:
+        with attempt:
+            asked.append(attempt.model)
+            if attempt.host == late.url:
+                attempt.commit()
+                break
+            late.release()
+            server.wait_until(lambda: "llava:7b" in names(router))
+            raise httpx.ReadError("gone")
+    assert (set(asked[:-1]), asked[-1]) == ({"llama3.1:8b"}, "llava:7b")
+    assert plan.route()["model"] == "llava:7b"
+
+
+async def test_what_is_still_silent_then_is_not_waited_for(server, late, make):
+    plan = make(server.url, late.url).plan(HELLO)
+    for attempt in plan:
+        with attempt:
+            raise httpx.ReadError("gone")
+    assert isinstance(plan.exhausted(), httpx.ReadError)
+    assert late.silent
+
+
 def test_no_request_is_sent_to_it_while_another_can_answer(server, late, make):
     scope = [Candidate("llama3.1:8b", late.url), Candidate("llama3.1:8b", server.url)]
     found = make(server.url, late.url).plan(HELLO, scope=scope)

@@ -24,6 +24,7 @@ from routed_ollama import (
     RoutedOllamaError,
     RoutedOllamaWarning,
 )
+from routed_ollama.store._migrations import LOG
 from routed_ollama.testing import Fault, OllamaServer, ScriptedModel
 
 
@@ -284,7 +285,7 @@ def answered(url, file):
     return llm
 
 
-@pytest.mark.parametrize("content", [b"this is no database", b"SQLite format 3\x00" + b"\xff" * 4096, b"\x00" * 100])
+@pytest.mark.parametrize("content", [b"SQLite format 3\x00" + b"\xff" * 4096, b"\x00" * 100])
 def test_a_corrupt_history_is_moved_aside_with_a_warning_and_the_answer_comes(content, server, tmp_path):
     file = tmp_path / "history.db"
     file.write_bytes(content)
@@ -296,11 +297,19 @@ def test_a_corrupt_history_is_moved_aside_with_a_warning_and_the_answer_comes(co
     assert routed(server.url, store=file).router.performance()[FIRST].total_requests == 1
 
 
+def test_a_file_that_is_no_history_is_an_error_and_stays_as_it_is(server, tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("Buy milk.")
+    with pytest.raises(ConfigurationError, match=r"is a text, and no history\. It was left as it is"):
+        routed(server.url, store=file)
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["Buy milk."]
+
+
 def test_a_history_of_a_newer_version_is_left_alone_and_memory_used_instead(server, tmp_path):
     file = tmp_path / "history.db"
+    answered(server.url, file)
     with sqlite3.connect(file) as database:
-        database.execute("pragma user_version = 9999")
-        database.execute("create table future (x)")
+        database.execute(f"INSERT INTO {LOG} VALUES (9999, 'from the future', 0)")  # noqa: S608 (a constant)
     database.close()
     before = file.read_bytes()
     with pytest.warns(RoutedOllamaWarning, match="newer"):

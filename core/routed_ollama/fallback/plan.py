@@ -179,6 +179,7 @@ class AttemptPlan:
         clock: monotonic seconds.
         admit: asks a candidate's circuit for leave just before it is tried; False passes it over.
         allow: gives an attempt what it needs to be sent: limits of time, context; of that at least so many tokens.
+        more: what can be asked besides by now, once nothing is left: of hosts that had not answered yet.
         on_start, on_settled: told when an attempt begins and ends (waiting times, leases).
         max_attempts: how many models are asked at most; None for all.
         sole: whether there is one candidate only, which then fails as the plain class does.
@@ -199,6 +200,7 @@ class AttemptPlan:
     clock: Callable[[], float]
     admit: Callable[[Candidate], bool] = lambda _candidate: True
     allow: Callable[[Choice, int], Allowance] = lambda _choice, _least_context: Allowance()
+    more: Callable[[], Sequence[Choice]] = tuple
     on_start: Callable[[Attempt], None] = _nothing
     on_settled: Callable[[Attempt], None] = _nothing
     max_attempts: int | None = None
@@ -265,6 +267,13 @@ class AttemptPlan:
         # every circuit said no: better to try than to give up unasked
         return self._passed_over.pop(0) if self._passed_over else None
 
+    def _joined(self) -> list[Choice]:
+        """Return what can be asked only now."""
+        known = {choice.candidate for choice in self.choices}
+        joined = [choice for choice in self.more() if choice.candidate not in known]
+        self.choices = [*self.choices, *joined]
+        return joined
+
     def settle(self, attempt: Attempt, error: BaseException | None) -> bool:
         """Note how an attempt ended; True when its failure is swallowed and the next model is asked."""
         if attempt.whole and error is not None:
@@ -278,6 +287,8 @@ class AttemptPlan:
             self.unusable, self._unusable_of = attempt.unusable, self.records[-1]
         self._kinds.append(kind)
         self._rearrange(attempt, MEANINGS[kind])
+        if not self._queue and not self._passed_over:
+            self._queue += self._joined()
         if self.committed:
             return self._may_continue(attempt)
         return True

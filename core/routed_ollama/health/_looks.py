@@ -16,9 +16,10 @@ from typing import Any, Final, ParamSpec
 
 from routed_ollama import _fork
 
-GRACE_SECONDS: Final = 0.5
+GRACE_SECONDS: Final = 1.0
 """Seconds that a request waits for further hosts once one has answered that can serve it; longer where that one took
-longer. A host that is there says what it has within tenths of a second, and one that is late joins when it answers."""
+longer. A host that is there says what it has within tenths of a second, more only on a machine that is overloaded, and
+one that is late joins when it answers."""
 
 _LOG = logging.getLogger("routed_ollama")
 _P = ParamSpec("_P")
