@@ -227,9 +227,9 @@ def routed(url, path, how):
     serve(router, "b:1b")
 
 def serve(router, model):
-    """Decide, refresh and learn."""
-    assert len(router.recommend_model("hi").scores) == 2
-    assert set(router.health_check_all_models().values()) == {"healthy"}
+    """Decide, refresh and learn. What became of the other model may be known here already, or not yet."""
+    assert model in [score.candidate.model for score in router.recommend_model("hi").scores]
+    assert router.health_check_all_models()[model] == "healthy"
     router.record_performance(model, response_time=1.0)
     router.record(Outcome(model, router.host, OutcomeKind.FAILED, failure=FailureKind.OUT_OF_MEMORY.value))
     assert router.health_check_all_models()[model] == "unhealthy"
