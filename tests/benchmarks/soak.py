@@ -41,9 +41,9 @@ CONFIG = {"health": {"failure_threshold": 100, "recovery_timeout": 0.01, "max_re
 """Circuits that hardly open, and for a moment: with the usual ones few would meet a fault after the first ones."""
 THREADS, TASKS = 24, 16
 """How many ask at once: so many threads, and in each of two event loops so many tasks."""
-MOST_MEGABYTES, MOST_THREADS, MOST_SOCKETS = 16, 8, 40
-"""What the second half may hold more than the first, least beside least: whoever reads a line of 17 MiB holds more for
-a moment, but what leaks is held at every moment."""
+MOST_MEGABYTES, MOST_THREADS, MOST_SOCKETS = 8, 4, 20
+"""What a third of a run may hold more than the one before, least beside least, unless the next holds as much more again:
+whoever reads lines of 17 MiB leaves gaps in the heap, once and for all, but what leaks is held at every moment."""
 SHARE = 0.2
 """Of all requests, how many are to meet a failure, at least."""
 WARM = 4000
@@ -195,16 +195,17 @@ class Soak:
             return found
         if self.met < SHARE * self.requests:
             found.append(f"only {self.met} of {self.requests} requests met a failure")
-        half = len(self.samples) // 2
         for name, most in (("megabytes", MOST_MEGABYTES), ("threads", MOST_THREADS), ("files", MOST_SOCKETS)):
-            first, second = (min(getattr(each, name) for each in part) for part in self._halves(half))
-            if second - first > most:
-                found.append(f"{name} grew from {first:.0f} to {second:.0f} in the second half")
+            held = [min(getattr(each, name) for each in part) for part in self._thirds()]
+            if all(later - earlier > most for earlier, later in itertools.pairwise(held)):
+                found.append(f"{name} kept growing: {', '.join(f'{each:.0f}' for each in held)}")
         return found
 
-    def _halves(self, half: int) -> tuple[list[Sample], list[Sample]]:
-        """Return the samples of the first half, once it was warm, and of the second."""
-        return self.samples[half // 2 : half + 1], self.samples[half + 1 :]
+    def _thirds(self) -> list[list[Sample]]:
+        """Return the samples since it was warm, in three parts of about the same length."""
+        warm = self.samples[len(self.samples) // 4 :]
+        third = len(warm) // 3
+        return [warm[:third], warm[third : 2 * third], warm[2 * third :]]
 
 
 class _Server:
