@@ -41,9 +41,10 @@ CONFIG = {"health": {"failure_threshold": 100, "recovery_timeout": 0.01, "max_re
 """Circuits that hardly open, and for a moment: with the usual ones few would meet a fault after the first ones."""
 THREADS, TASKS = 24, 16
 """How many ask at once: so many threads, and in each of two event loops so many tasks."""
-MOST_MEGABYTES, MOST_THREADS, MOST_SOCKETS = 8, 4, 20
-"""What a third of a run may hold more than the one before, least beside least, unless the next holds as much more again:
-whoever reads lines of 17 MiB leaves gaps in the heap, once and for all, but what leaks is held at every moment."""
+MOST_MEGABYTES, MOST_THREADS, MOST_SOCKETS = 16, 8, 40
+"""What a third of a run may hold more than the one before, least beside least, unless the next holds as much more
+again: whoever reads lines of 17 MiB leaves gaps in the heap, once and for all, and the last 10,000 requests are
+remembered; but what leaks is held at every moment."""
 SHARE = 0.2
 """Of all requests, how many are to meet a failure, at least."""
 WARM = 4000
