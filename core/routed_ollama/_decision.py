@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
@@ -177,7 +178,10 @@ def _late(known: Knowledge, waiting: set[str], again: Callable[[], AttemptPlan])
     """Return the models of those hosts that have answered since, best first."""
     views = known.catalog.views
     joined = {url for url in waiting if views[url].seen_at is not None}
-    return [choice for choice in again().choices if choice.info.host in joined] if joined else ()
+    if joined:
+        with contextlib.suppress(NoModelError, HostUnreachableError):  # what was asked tells more than that
+            return [choice for choice in again().choices if choice.info.host in joined]
+    return ()
 
 
 def _settings(config: RouterConfig, hints: Hints, preferred: str | None, first: Sequence[str]) -> ScoringSettings:

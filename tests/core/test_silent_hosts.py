@@ -155,6 +155,20 @@ async def test_what_answers_by_the_time_all_others_have_failed_is_asked_as_well(
     assert plan.route()["model"] == "llava:7b"
 
 
+def test_a_host_that_joins_with_nothing_of_use_hides_no_error(server, late, make):
+    """The only model is gone by then, which is what the caller is to read."""
+    router, model = make(server.url, late.url), "llama3.1:8b"
+    plan = router.plan(HELLO, scope=[model])
+    for attempt in plan:
+        with attempt:
+            late.release()
+            server.wait_until(lambda: "llava:7b" in names(router))
+            missing = FailureKind.MISSING.value
+            router.record(Outcome(model, attempt.host, OutcomeKind.FAILED, failure=missing))
+            raise httpx.ReadError("gone")
+    assert isinstance(plan.exhausted(), httpx.ReadError)
+
+
 async def test_what_is_still_silent_then_is_not_waited_for(server, late, make):
     plan = make(server.url, late.url).plan(HELLO)
     for attempt in plan:
