@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import itertools
 import json
 import os
@@ -42,9 +43,8 @@ CONFIG = {"health": {"failure_threshold": 100, "recovery_timeout": 0.01, "max_re
 THREADS, TASKS = 24, 16
 """How many ask at once: so many threads, and in each of two event loops so many tasks."""
 MOST_MEGABYTES, MOST_THREADS, MOST_SOCKETS = 16, 8, 40
-"""What a third of a run may hold more than the one before, least beside least, unless the next holds as much more
-again: whoever reads lines of 17 MiB leaves gaps in the heap, once and for all, and the last 10,000 requests are
-remembered; but what leaks is held at every moment."""
+"""What the second half may hold more than the first, least beside least: whoever reads a line of 17 MiB holds more for
+a moment, but what leaks is held at every moment."""
 SHARE = 0.2
 """Of all requests, how many are to meet a failure, at least."""
 WARM = 4000
@@ -196,17 +196,16 @@ class Soak:
             return found
         if self.met < SHARE * self.requests:
             found.append(f"only {self.met} of {self.requests} requests met a failure")
+        half = len(self.samples) // 2
         for name, most in (("megabytes", MOST_MEGABYTES), ("threads", MOST_THREADS), ("files", MOST_SOCKETS)):
-            held = [min(getattr(each, name) for each in part) for part in self._thirds()]
-            if all(later - earlier > most for earlier, later in itertools.pairwise(held)):
-                found.append(f"{name} kept growing: {', '.join(f'{each:.0f}' for each in held)}")
+            first, second = (min(getattr(each, name) for each in part) for part in self._halves(half))
+            if second - first > most:
+                found.append(f"{name} grew from {first:.0f} to {second:.0f} in the second half")
         return found
 
-    def _thirds(self) -> list[list[Sample]]:
-        """Return the samples since it was warm, in three parts of about the same length."""
-        warm = self.samples[len(self.samples) // 4 :]
-        third = len(warm) // 3
-        return [warm[:third], warm[third : 2 * third], warm[2 * third :]]
+    def _halves(self, half: int) -> tuple[list[Sample], list[Sample]]:
+        """Return the samples of the first half, once it was warm, and of the second."""
+        return self.samples[half // 2 : half + 1], self.samples[half + 1 :]
 
 
 class _Server:
@@ -238,7 +237,9 @@ class _Server:
 
 
 def _megabytes() -> float:
-    """Memory that this process holds."""
+    """Memory that this process holds, without what it has let go of and its allocator has not."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc's alone
+        ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError, IndexError):  # where there is no such file, the most it ever held must do
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
     import resource  # noqa: PLC0415 (not on Windows)
